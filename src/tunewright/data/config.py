@@ -1,0 +1,83 @@
+"""The `data:` section of the project file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tunewright.core.config import Section
+from tunewright.core.registry import Chosen, Entry, PluginOptions, Registry
+
+RULES = Registry(
+    "rules",
+    {
+        "roles": Entry("tunewright.data.rules.roles:Roles", "tunewright.data.config:RolesOptions"),
+        "text": Entry("tunewright.data.rules.text:Text", "tunewright.data.config:TextOptions"),
+        "length": Entry("tunewright.data.rules.length:Length", "tunewright.data.config:LengthOptions"),
+    },
+)
+
+
+class RolesOptions(PluginOptions):
+    """Turn order: merges neighbours of one role, cuts a dangling user turn, masks a first assistant turn."""
+
+    name: Literal["roles"] = "roles"
+
+
+class TextOptions(PluginOptions):
+    """Text repair: NFC, control, zero-width and bidi characters removed. Punctuation and numbers stay."""
+
+    name: Literal["text"] = "text"
+
+
+class LengthOptions(PluginOptions):
+    """Quarantines conversations that are too long."""
+
+    name: Literal["length"] = "length"
+    max_chars: int = Field(default=8000, ge=1)
+    """Largest number of characters in all turns together."""
+
+
+Rule = Annotated[PluginOptions, Chosen(RULES)]
+
+
+class SplitConfig(Section):
+    """How rows are divided. Rows that share the group key, and exact duplicates, are never separated."""
+
+    validation: float = Field(default=0.1, gt=0, lt=0.5)
+    """Share of rows for the validation loss."""
+    test: float = Field(default=0.2, ge=0, lt=0.8)
+    """Share of rows that only `evaluate` sees."""
+    group_by: str | None = None
+    """A metadata key such as `metadata.customer`: all rows of one value go to one split."""
+    test_sources: tuple[str, ...] = ()
+    """Files that are the test split as they are; then `test` must be 0."""
+    validation_sources: tuple[str, ...] = ()
+    """Files that are the validation split as they are; then `validation` is not used."""
+
+    @model_validator(mode="after")
+    def _one_test(self) -> SplitConfig:
+        if self.test_sources and self.test:
+            raise ValueError("test_sources and a test share exclude each other; set test: 0")
+        return self
+
+
+class DataConfig(Section):
+    """From raw files to checked, split conversations."""
+
+    sources: tuple[str, ...] = Field(min_length=1)
+    """JSONL files, relative to the project file; `builtin:bank` is the built-in data."""
+    system: str | None = None
+    """System turn for conversations that have none."""
+    rules: tuple[Rule, ...] = (RolesOptions(), TextOptions(), LengthOptions())
+    """What is repaired or quarantined, in this order."""
+    split: SplitConfig = SplitConfig()
+    keep: dict[str, tuple[str, ...]] = {}
+    """Only rows whose metadata value is listed, for example `{metadata.intent: [card_lost, pin_reset]}`."""
+    max_train_rows: int | None = Field(default=None, ge=1)
+    """At most this many training rows, drawn with the project's seed."""
+    max_quarantined: float = Field(default=0.05, ge=0, le=1)
+    """Largest share of quarantined rows (duplicates apart) before the stage fails with exit code 5."""
+    max_chars: int = Field(default=1_000_000, ge=100)
+    """A longer line is quarantined without being parsed."""

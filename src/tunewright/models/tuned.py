@@ -1,0 +1,56 @@
+"""Opening what train sealed: adapter or full weights, merged for use, refused when the template has changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunewright.core.errors import ArtifactError
+from tunewright.core.runs import Artifact
+from tunewright.models import source
+from tunewright.models.config import ModelConfig, ModelInfo
+from tunewright.models.load import load_model
+from tunewright.models.tokens import ChatTokenizer
+
+INFO = "model.json"
+ADAPTER = "adapter"
+WEIGHTS = "model"
+
+
+def model_info(artifact: Artifact) -> ModelInfo:
+    """What the artifact says of its model."""
+    return ModelInfo.model_validate(artifact.json(INFO))
+
+
+def open_tuned(artifact: Artifact, model: ModelConfig, base: Path, *, dtype: torch.dtype) -> Any:
+    """The tuned model, adapters merged into the base.
+
+    Raises ArtifactError when the base's weights or the chat template are not those it was trained with.
+    """
+    info = model_info(artifact)
+    check_template(info, ChatTokenizer.load(base), artifact)
+    if info.kind == "full":
+        return load_model(artifact.folder(WEIGHTS), dtype=dtype, trust_remote_code=model.trust_remote_code)
+    if source.weights_sha256(base) != info.base_sha256:
+        raise ArtifactError(
+            "the base model's weights are not those the adapter was trained on",
+            where=str(base),
+            fix=f"use the base {info.base} at revision {info.base_revision}, or train again",
+        )
+    from peft import PeftModel
+
+    loaded = load_model(base, dtype=dtype, trust_remote_code=model.trust_remote_code)
+    adapted: Any = PeftModel.from_pretrained(loaded, str(artifact.folder(ADAPTER)))
+    return adapted.merge_and_unload().eval()
+
+
+def check_template(info: ModelInfo, tokenizer: ChatTokenizer, artifact: Artifact) -> None:
+    """Raises ArtifactError when the tokenizer's chat template is not the trained one."""
+    if tokenizer.template.sha256 != info.chat_template_sha256:
+        raise ArtifactError(
+            "the chat template differs from the one this model was trained with",
+            where=str(artifact.path),
+            fix="restore the template, or train again",
+        )

@@ -1,0 +1,92 @@
+"""The `quantize:` section of the project file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tunewright.core.config import Section
+from tunewright.core.registry import Chosen, Entry, PluginOptions, Registry
+
+_HERE = "tunewright.quantize.config"
+SCHEMES = Registry(
+    "schemes",
+    {
+        "bf16": Entry("tunewright.quantize.schemes.sixteen:Sixteen", f"{_HERE}:Bf16Options", "quantize"),
+        "fp16": Entry("tunewright.quantize.schemes.sixteen:Sixteen", f"{_HERE}:Fp16Options", "quantize"),
+        "int8": Entry("tunewright.quantize.schemes.int8:Int8", f"{_HERE}:Int8Options", "quantize"),
+        "awq": Entry("tunewright.quantize.schemes.awq:Awq", f"{_HERE}:AwqOptions", "quantize"),
+        "gguf-q8_0": Entry("tunewright.quantize.schemes.gguf:Gguf", f"{_HERE}:GgufQ8Options", "quantize"),
+        "gguf-q4_0": Entry("tunewright.quantize.schemes.gguf:Gguf", f"{_HERE}:GgufQ4Options", "quantize"),
+    },
+)
+
+
+class VariantOptions(PluginOptions):
+    """What every scheme has."""
+
+    max_loss: float = Field(default=0.05, ge=0, le=1)
+    """Largest loss of the primary metric against 16 bits (0.05: five points); above it the variant is refused."""
+
+
+class Bf16Options(VariantOptions):
+    """16-bit weights as bfloat16: the reference."""
+
+    name: Literal["bf16"] = "bf16"
+
+
+class Fp16Options(VariantOptions):
+    """16-bit weights as float16: the reference."""
+
+    name: Literal["fp16"] = "fp16"
+
+
+class Int8Options(VariantOptions):
+    """W8A8: int8 weights a channel, int8 activations a token, chosen at run time (compressed-tensors)."""
+
+    name: Literal["int8"] = "int8"
+
+
+class AwqOptions(VariantOptions):
+    """INT4 weights in groups, scaled by activations (Lin et al. 2023, arXiv 2306.00978; compressed-tensors)."""
+
+    name: Literal["awq"] = "awq"
+    bits: Literal[4] = 4
+    group_size: int = Field(default=128, ge=16)
+    """Weights that share a scale; the largest divisor of all layer widths up to this is used, and said."""
+    grid: int = Field(default=20, ge=2)
+    """Scales tried a layer: more is slower and a little better."""
+
+
+class GgufQ8Options(VariantOptions):
+    """llama.cpp's Q8_0: 8 bits, blocks of 32."""
+
+    name: Literal["gguf-q8_0"] = "gguf-q8_0"
+
+
+class GgufQ4Options(VariantOptions):
+    """llama.cpp's Q4_0: 4 bits, blocks of 32."""
+
+    name: Literal["gguf-q4_0"] = "gguf-q4_0"
+
+
+class QuantizeConfig(Section):
+    """Smaller variants of the tuned model, each measured against 16 bits."""
+
+    variants: tuple[Annotated[PluginOptions, Chosen(SCHEMES)], ...] = (
+        Bf16Options(),
+        Int8Options(),
+        AwqOptions(),
+        GgufQ8Options(),
+        GgufQ4Options(),
+    )
+    calibration_rows: int = Field(default=64, ge=1)
+    """Rows of the training split that AWQ looks at."""
+    calibration_tokens: int = Field(default=256, ge=16)
+    """Longest calibration row in tokens."""
+    task_rows: int = Field(default=128, ge=8)
+    """Test rows on which the task score and the agreement are measured."""
+    perplexity_tokens: int = Field(default=4096, ge=128)
+    """Trained tokens of the test split on which the perplexity is measured."""
+    latency_tokens: int = Field(default=200, ge=1)
