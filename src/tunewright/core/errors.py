@@ -47,3 +47,11 @@ class GateError(TunewrightError):
 
 class ResourceError(TunewrightError):
     """Disk, memory, a port or another resource of the machine is not available."""
+
+
+class Interrupted(TunewrightError):
+    """A signal ended the work; what was done is saved. The exit code is 128 + the signal's number."""
+
+    def __init__(self, problem: str, *, signal_number: int, fix: str = "") -> None:
+        super().__init__(problem, fix=fix)
+        self.exit_code = 128 + signal_number

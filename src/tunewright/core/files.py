@@ -28,8 +28,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     try:
         with disk_errors(path), temporary.open(mode, encoding=encoding, newline=newline) as handle:
             yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
+            fsync_handle(handle)
         with disk_errors(path):
             temporary.replace(path)
             fsync_directory(path.parent)
@@ -50,6 +49,13 @@ def disk_errors(path: Path) -> Iterator[None]:
                 fix="free space, or `tunewright runs prune --keep 1`, then run again",
             ) from None
         raise
+
+
+def fsync_handle(handle: IO[Any]) -> None:
+    """Makes what was written durable."""
+    if handle.writable():
+        handle.flush()
+    os.fsync(handle.fileno())
 
 
 def fsync_directory(path: Path) -> None:

@@ -1,10 +1,12 @@
-"""Scores with their uncertainty: bootstrap and Wilson intervals, paired bootstrap, exact McNemar.
+"""Scores with their uncertainty: bootstrap and Wilson intervals, paired bootstrap, exact McNemar, permutation test.
 
-Definitions: docs/reference/metrics.md. Sources: Wilson 1927; Koehn 2004 (paired bootstrap); McNemar 1947.
+Definitions: docs/reference/metrics.md. Sources: Wilson 1927; Koehn 2004 (paired bootstrap); McNemar 1947;
+Phipson & Smyth 2010 (permutation p values are never zero).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,9 @@ from pydantic import BaseModel, ConfigDict
 
 RESAMPLES = 1000
 Z_95 = 1.959963984540054
+CHUNK_BYTES = 1 << 26
+"""Memory for resampled statistics at once: 64 MB, whatever the number of rows and columns."""
+EXACT_PERMUTATIONS = 5000
 Floats = NDArray[np.float64]
 Aggregate = Callable[[Floats], Floats]
 """Maps per-row statistics [R, n, k] (R resamples) to scores [R]."""
@@ -34,12 +39,15 @@ class Sample(BaseModel):
     new_tokens: int = 0
     finish: str = "stop"
     metadata: dict[str, Any] = {}
+    choice: str | None = None
+    """The answer by constrained choice among known labels, where one was made."""
 
 
 @dataclass(frozen=True)
 class Measured:
     """A metric over rows before it becomes a number. statistics: [n, k], one line a row; `aggregate` makes scores of
-    resampled lines. `yes_no`: k is 1 and every value is 0 or 1, so Wilson and McNemar apply."""
+    resampled lines. `yes_no`: k is 1 and every value is 0 or 1, so Wilson and McNemar apply. `paired`: line i of two
+    systems is the same row; off for repeated timings, which have no partner."""
 
     metric: str
     version: int
@@ -49,6 +57,7 @@ class Measured:
     unit: str = ""
     higher_is_better: bool = True
     signature: str = ""
+    paired: bool = True
 
     @property
     def value(self) -> float:
@@ -111,8 +120,14 @@ def mean_of_rows(statistics: Floats) -> Floats:
 
 def bootstrap(statistics: Floats, aggregate: Aggregate, *, seed: int, resamples: int = RESAMPLES) -> Floats:
     """Scores of `resamples` resamples of the rows. statistics: [n, k]; returns [resamples]."""
-    rows = resample_indices(len(statistics), seed=seed, resamples=resamples)
-    return aggregate(statistics[rows])
+    return aggregate_rows(statistics, resample_indices(len(statistics), seed=seed, resamples=resamples), aggregate)
+
+
+def aggregate_rows(statistics: Floats, rows: NDArray[np.int64], aggregate: Aggregate) -> Floats:
+    """Scores of the chosen lines, in chunks of bounded memory. statistics: [n, k]; rows: [R, m]; returns [R]."""
+    size = max(1, CHUNK_BYTES // max(1, rows.shape[1] * statistics.shape[1] * statistics.itemsize))
+    parts = [aggregate(statistics[rows[start : start + size]]) for start in range(0, len(rows), size)]
+    return np.concatenate(parts)
 
 
 def resample_indices(n: int, *, seed: int, resamples: int = RESAMPLES) -> NDArray[np.int64]:
@@ -134,11 +149,34 @@ def paired_bootstrap(
     p is two-sided: twice the smaller tail of the bootstrap distribution around zero, never below 1/resamples.
     """
     rows = resample_indices(len(tuned), seed=seed, resamples=resamples)
-    differences = aggregate(tuned[rows]) - aggregate(base[rows])
+    differences = aggregate_rows(tuned, rows, aggregate) - aggregate_rows(base, rows, aggregate)
     low, high = percentile_interval(differences)
     observed = float(aggregate(tuned[None])[0] - aggregate(base[None])[0])
     tail = min(float((differences <= 0).mean()), float((differences >= 0).mean()))
     return observed, low, high, min(1.0, max(2 * tail, 1 / resamples))
+
+
+def unpaired_test(tuned: Floats, base: Floats, aggregate: Aggregate, *, seed: int) -> tuple[float, float, float, float]:
+    """(difference, low, high, p) of tuned - base where lines have no partner. tuned: [n, k]; base: [m, k].
+
+    p is the two-sided permutation test's: all relabellings where there are few, else 1,000 drawn ones.
+    """
+    n, together = len(tuned), np.concatenate([tuned, base])
+    total = len(together)
+    if math.comb(total, n) <= EXACT_PERMUTATIONS:
+        first = np.array(list(itertools.combinations(range(total), n)))
+        second = np.array([[i for i in range(total) if i not in set(chosen)] for chosen in first.tolist()])
+        drawn = 0
+    else:
+        generator = np.random.default_rng(seed)
+        shuffled = generator.permuted(np.tile(np.arange(total), (RESAMPLES, 1)), axis=1)
+        first, second, drawn = shuffled[:, :n], shuffled[:, n:], 1
+    relabelled = aggregate_rows(together, first, aggregate) - aggregate_rows(together, second, aggregate)
+    observed = float(aggregate(tuned[None])[0] - aggregate(base[None])[0])
+    extreme = int((np.abs(relabelled) >= abs(observed) - 1e-12 * max(1.0, abs(observed))).sum())
+    spread = bootstrap(tuned, aggregate, seed=seed) - bootstrap(base, aggregate, seed=seed + 1)
+    low, high = percentile_interval(spread)
+    return observed, low, high, (extreme + drawn) / (len(relabelled) + drawn)
 
 
 def mcnemar(tuned: Sequence[bool], base: Sequence[bool]) -> float:
@@ -174,9 +212,11 @@ def to_score(measured: Measured, *, seed: int, floor: float | None = None) -> Sc
 
 
 def compare(tuned: Measured, base: Measured, *, seed: int) -> Difference:
-    """Tuned against base on the same rows: exact McNemar's p for yes/no metrics, paired bootstrap otherwise."""
-    difference, low, high, p = paired_bootstrap(tuned.statistics, base.statistics, tuned.aggregate, seed=seed)
-    test = "paired bootstrap"
+    """Tuned against base: exact McNemar's p for yes/no metrics on the same rows, paired bootstrap for other rows,
+    a permutation test where lines have no partner."""
+    test = "paired bootstrap" if tuned.paired else "permutation"
+    examine = paired_bootstrap if tuned.paired else unpaired_test
+    difference, low, high, p = examine(tuned.statistics, base.statistics, tuned.aggregate, seed=seed)
     if tuned.yes_no:
         p, test = (
             mcnemar([bool(v) for v in tuned.statistics[:, 0]], [bool(v) for v in base.statistics[:, 0]]),

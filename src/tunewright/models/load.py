@@ -93,21 +93,6 @@ def for_inference(model: Any, *, pack: bool = True) -> Any:
     return model.eval()
 
 
-def parameter_count(folder: Path) -> int:
-    """Number of weights, from the safetensors headers alone (tied weights stored once count once)."""
-    from safetensors import safe_open
-
-    total = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(str(path), framework="pt") as handle:
-            for name in handle.keys():  # noqa: SIM118 (no iterator)
-                count = 1
-                for size in handle.get_slice(name).get_shape():
-                    count *= size
-                total += count
-    return total
-
-
 def model_config(folder: Path) -> dict[str, Any]:
     """config.json as a dict."""
     return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))

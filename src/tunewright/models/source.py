@@ -45,6 +45,11 @@ def resolve(model: ModelConfig, root: Path) -> Path:
     return checked(_hugging_face(model))
 
 
+def is_local(model: ModelConfig, root: Path) -> bool:
+    """Whether `resolve` needs no network."""
+    return model.path.startswith(BUILTIN) or (root / model.path).expanduser().exists()
+
+
 def _builtin(name: str) -> Path:
     if name == "builtin:tiny":
         from tunewright.models import tiny
@@ -117,3 +122,18 @@ def weights_sha256(folder: Path) -> str:
 def weights_bytes(folder: Path) -> int:
     """Size of all weight files."""
     return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+def parameter_count(folder: Path) -> int:
+    """Number of weights, from the safetensors headers alone (tied weights stored once count once)."""
+    from safetensors import safe_open
+
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(str(path), framework="numpy") as handle:
+            for name in handle.keys():  # noqa: SIM118 (no iterator)
+                count = 1
+                for size in handle.get_slice(name).get_shape():
+                    count *= size
+                total += count
+    return total

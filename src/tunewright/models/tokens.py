@@ -164,6 +164,8 @@ class ChatTokenizer:
         """
         messages = conversation.messages
         trained = [index for index, message in enumerate(messages) if message.trained]
+        if not trained:
+            return []
         whole = self.messages_ids(messages[: trained[-1] + 1])
         spans = [self._span(messages, index, whole) for index in trained]
         if all(spans) and len(whole) <= max_length:

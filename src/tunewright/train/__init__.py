@@ -1,1 +1,1 @@
-""""""
+"""Training: methods, step plan, the loop over transformers' Trainer, checkpoints."""

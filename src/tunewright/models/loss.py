@@ -1,0 +1,63 @@
+"""Cross entropy over trained positions only: logits are computed where a label is, nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from tunewright.core.events import track
+from tunewright.models.packing import ATTENTION, micro_batches, pack
+from tunewright.models.tokens import IGNORED, Example
+
+
+def packed_loss(model: Any, examples: Sequence[Example]) -> Tensor:
+    """Sum of cross entropy in nats over the trained tokens of one packed micro-batch. Scalar, float32.
+
+    The model's attention implementation must be `packing.ATTENTION`.
+    """
+    batch = pack(examples, model.device)
+    output = model(
+        input_ids=batch.input_ids,
+        position_ids=batch.position_ids,
+        cu_seq_lens_q=batch.cu_seq_lens,
+        use_cache=False,
+        logits_to_keep=batch.keep,
+    )
+    return cross_entropy(output.logits[0].float(), batch.targets, reduction="sum")
+
+
+def padded_loss(model: Any, examples: Sequence[Example]) -> Tensor:
+    """The same sum by the plain path: rows padded on the right, a mask, all logits."""
+    width = max(len(example.input_ids) for example in examples)
+    ids = torch.zeros(len(examples), width, dtype=torch.long)
+    labels = torch.full((len(examples), width), IGNORED, dtype=torch.long)
+    mask = torch.zeros(len(examples), width, dtype=torch.long)
+    for row, example in enumerate(examples):
+        length = len(example.input_ids)
+        ids[row, :length] = torch.tensor(example.input_ids)
+        labels[row, :length] = torch.tensor(example.labels)
+        mask[row, :length] = 1
+    place = model.device
+    logits = model(input_ids=ids.to(place), attention_mask=mask.to(place), use_cache=False).logits
+    targets = labels[:, 1:].reshape(-1).to(place)
+    return cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="sum")
+
+
+@torch.inference_mode()
+def mean_loss(
+    model: Any, examples: Sequence[Example], *, tokens_per_batch: int = 2048, label: str = "loss"
+) -> tuple[float, int]:
+    """(mean cross entropy in nats over labels, number of labels) of a model in evaluation mode."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation(ATTENTION)
+    try:
+        groups = micro_batches(examples, max_tokens=tokens_per_batch)
+        total = sum(float(packed_loss(model, group)) for group in track(groups, label, len(groups)))
+    finally:
+        model.set_attn_implementation(before)
+    count = sum(example.trained for example in examples)
+    return total / count, count

@@ -1,0 +1,216 @@
+"""`run`: the stages in order, what they need, what they will cost in disk, and the summary of what was proven."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from tunewright.core import files
+from tunewright.core.chat import Conversation
+from tunewright.core.errors import GateError, ResourceError, TunewrightError
+from tunewright.core.events import clock, say
+from tunewright.core.files import human_bytes
+from tunewright.core.runs import Artifact, Workspace
+from tunewright.models import source
+from tunewright.project import ProjectConfig
+
+NEEDS: dict[str, tuple[str, ...]] = {
+    "data": (),
+    "train": ("data",),
+    "evaluate": ("data", "train"),
+    "quantize": ("data", "train"),
+    "serve": ("data", "train", "quantize"),
+    "report": ("data", "train", "evaluate", "quantize", "serve"),
+}
+SUMMARY = "summary.json"
+_BYTES_A_WEIGHT = {"bf16": 2.0, "fp16": 2.0, "int8": 1.25, "awq": 0.9, "gguf-q8_0": 1.1, "gguf-q4_0": 0.7}
+"""Upper estimates, embeddings included."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done and what it needs."""
+
+    stages: list[str]
+    disk_bytes: int
+    free_bytes: int
+    weights: int
+
+    def text(self) -> str:
+        """For the screen, before anything starts."""
+        model = f"{self.weights / 1e6:,.0f} M weights" if self.weights else "the model is fetched first"
+        return (
+            f"plan: {' -> '.join(self.stages)}; {model}; needs about {human_bytes(self.disk_bytes)} of disk, "
+            f"{human_bytes(self.free_bytes)} are free"
+        )
+
+
+def plan(project: ProjectConfig, workspace: Workspace, *, only: str = "") -> Plan:
+    """The stages and their disk need. Raises ResourceError when the disk cannot hold it."""
+    stages = [only] if only else list(NEEDS)
+    local = source.is_local(project.model, workspace.root)
+    weights = source.parameter_count(source.resolve(project.model, workspace.root)) if local else 0
+    disk = 20_000_000
+    if "train" in stages:
+        share = 1.0 if project.train.method.name == "full" else 0.05
+        disk += int(weights * share * 12 * (project.train.keep_checkpoints + 1))
+    if "quantize" in stages:
+        disk += int(weights * sum(_BYTES_A_WEIGHT.get(variant.name, 2.0) for variant in project.quantize.variants))
+    free = psutil.disk_usage(str(workspace.root)).free
+    found = Plan(stages, disk, free, weights)
+    if disk > free:
+        raise ResourceError(
+            f"this needs about {human_bytes(disk)} of disk and {human_bytes(free)} are free",
+            where=str(workspace.root),
+            fix="free space, `tunewright runs prune --keep 1`, or fewer quantize.variants",
+        )
+    return found
+
+
+class Stages:
+    """Calls a stage with its part of the project."""
+
+    def __init__(self, project: ProjectConfig, workspace: Workspace, file_name: str) -> None:
+        self.project, self.workspace, self.file_name = project, workspace, file_name
+
+    def run(self, name: str, inputs: dict[str, Artifact]) -> Artifact:
+        """The sealed artifact of stage `name`. Raises GateError when it did not pass."""
+        call: Callable[[dict[str, Artifact]], Artifact] = getattr(self, f"_{name}")
+        artifact = call(inputs)
+        if not artifact.manifest.passed:
+            reason = artifact.manifest.facts.get("failed", "its gates did not pass")
+            raise GateError(str(reason), where=self.workspace.relative(artifact.path))
+        return artifact
+
+    def _data(self, _: dict[str, Artifact]) -> Artifact:
+        from tunewright.data import stage
+
+        return stage.run(self.workspace, self.project.data, model=self.project.model, seed=self.project.seed)
+
+    def _train(self, inputs: dict[str, Artifact]) -> Artifact:
+        from tunewright.train import stage
+
+        return stage.run(self.workspace, self.project.train, model=self.project.model, seed=self.project.seed, **inputs)
+
+    def _evaluate(self, inputs: dict[str, Artifact]) -> Artifact:
+        from tunewright.evaluate import stage
+
+        project = self.project
+        return stage.run(self.workspace, project.evaluate, model=project.model, seed=project.seed, **inputs)
+
+    def _quantize(self, inputs: dict[str, Artifact]) -> Artifact:
+        from tunewright.evaluate import scorer
+        from tunewright.quantize import stage
+
+        project = self.project
+        rows = [Conversation.from_row(row) for row in inputs["data"].jsonl("train.jsonl")]
+        return stage.run(
+            self.workspace,
+            project.quantize,
+            model=project.model,
+            seed=project.seed,
+            scorer=scorer.primary_scorer(project.evaluate, scorer.labels_in(project.evaluate, rows)),
+            applies=lambda conversation: scorer.applies_to(project.evaluate, conversation),
+            max_new_tokens=project.evaluate.max_new_tokens,
+            batch_size=project.evaluate.batch_size,
+            **inputs,
+        )
+
+    def _serve(self, inputs: dict[str, Artifact]) -> Artifact:
+        from tunewright.serve import stage
+
+        return stage.measure(self.workspace, self.project.serve, model=self.project.model, **inputs)
+
+    def _report(self, inputs: dict[str, Artifact]) -> Artifact:
+        from tunewright.report import stage
+
+        return stage.run(
+            self.workspace, project_file_name=self.file_name, **{name: inputs.get(name) for name in NEEDS["report"]}
+        )
+
+
+def run(
+    project: ProjectConfig, workspace: Workspace, *, project_file: str, keep_going: bool
+) -> tuple[dict[str, Any], str]:
+    """All stages; returns (summary, the text for the screen). Writes runs/<project>/summary.json.
+
+    A gate that does not pass ends the run with GateError, unless `keep_going`.
+    """
+    start = time.monotonic()
+    stages = Stages(project, workspace, project_file)
+    done: dict[str, Artifact] = {}
+    failed: TunewrightError | None = None
+    for number, name in enumerate(NEEDS, start=1):
+        say(f"[{number}/{len(NEEDS)}] {name}")
+        began = time.monotonic()
+        try:
+            done[name] = stages.run(name, {need: done[need] for need in NEEDS[name]})
+        except GateError as error:
+            if not keep_going:
+                raise
+            say(f"warning: {error}")
+            failed = error
+            done[name] = workspace.finished(name)[-1]
+        say(f"[{number}/{len(NEEDS)}] {name} done in {clock(time.monotonic() - began)}")
+    summary = summarize(done, seconds=time.monotonic() - start, workspace=workspace)
+    files.write_json(workspace.root / "runs" / workspace.project / SUMMARY, summary)
+    text = "\n\n".join([table(done["evaluate"]), table(done["quantize"]), f"report: {summary['report']}"])
+    if failed:
+        say(f"warning: a gate did not pass: {failed.problem}")
+    return summary, text
+
+
+def summarize(done: dict[str, Artifact], *, seconds: float, workspace: Workspace) -> dict[str, Any]:
+    """What summary.json holds."""
+    scores = done["evaluate"].json("scores.json")
+    keys = ("value", "low", "high", "n")
+    columns = (
+        "scheme",
+        "bytes",
+        "ratio",
+        "engine",
+        "tokens_per_second",
+        "task_score",
+        "task_change",
+        "perplexity",
+        "agreement",
+        "accepted",
+    )
+    facts = done["data"].manifest.facts
+    measured = done["serve"].json("measurement.json")
+    return {
+        "seconds": round(seconds, 1),
+        "report": workspace.relative(done["report"].file("report.html")),
+        "data": {key: facts[key] for key in ("read", "kept", "repaired", "quarantined")},
+        "evaluate": {
+            **{side: {m: {k: s[k] for k in keys} for m, s in scores[side].items()} for side in ("base", "tuned")},
+            "paired": {m: {"difference": d["difference"], "p": d["p"]} for m, d in scores["paired"].items()},
+        },
+        "quantize": [{key: row.get(key) for key in columns} for row in done["quantize"].json("table.json")],
+        "serve": {key: measured[key] for key in ("first_token_s", "tokens_per_second")},
+    }
+
+
+def table(artifact: Artifact) -> str:
+    """The stage's result as text."""
+    name = artifact.manifest.stage
+    if name == "data":
+        from tunewright.data.table import table as data_table
+
+        return data_table(artifact.json("report.json"))
+    if name == "evaluate":
+        from tunewright.evaluate.table import table as scores_table
+
+        return scores_table(artifact.json("scores.json"))
+    if name == "quantize":
+        from tunewright.quantize.table import table as variants_table
+
+        return variants_table(artifact.json("table.json"))
+    if name == "report":
+        return str(artifact.file("report.html"))
+    facts = artifact.manifest.facts
+    return "\n".join(f"{key}: {value}" for key, value in facts.items())

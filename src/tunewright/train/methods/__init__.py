@@ -1,0 +1,1 @@
+"""Training methods: each prepares a model, and saves what it trained."""

@@ -1,0 +1,113 @@
+"""The stage verbs and `run`."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from tunewright import pipeline
+from tunewright.cli import Arguments
+from tunewright.core.events import say
+from tunewright.core.runs import Artifact
+from tunewright.pipeline import Stages
+from tunewright.verbs.opened import Opened, open_project
+
+
+def run(arguments: Arguments) -> int:
+    """All stages; the tables and the report's path on stdout."""
+    opened = open_project(arguments)
+    plan = pipeline.plan(opened.config, opened.workspace)
+    if "--dry-run" in arguments.flags:
+        _print(arguments, {"stages": plan.stages, "disk_bytes": plan.disk_bytes}, plan.text())
+        return 0
+    say(plan.text())
+    summary, text = pipeline.run(
+        opened.config, opened.workspace, project_file=opened.file.name, keep_going="--keep-going" in arguments.flags
+    )
+    _print(arguments, summary, text)
+    return 0
+
+
+def data(arguments: Arguments) -> int:
+    """The data stage and its table."""
+    return _stage(arguments, "data")
+
+
+def train(arguments: Arguments) -> int:
+    """The train stage."""
+    return _stage(arguments, "train")
+
+
+def evaluate(arguments: Arguments) -> int:
+    """The evaluate stage and its table."""
+    return _stage(arguments, "evaluate")
+
+
+def quantize(arguments: Arguments) -> int:
+    """The quantize stage and its table."""
+    return _stage(arguments, "quantize")
+
+
+def report(arguments: Arguments) -> int:
+    """The report; prints the path of the page."""
+    return _stage(arguments, "report")
+
+
+def serve(arguments: Arguments) -> int:
+    """Serves until a signal."""
+    from tunewright.serve import stage
+
+    opened = open_project(arguments)
+    stage.run(
+        opened.workspace,
+        opened.config.serve,
+        model=opened.config.model,
+        from_directory=arguments.from_directory,
+        dry_run="--dry-run" in arguments.flags,
+    )
+    return 0
+
+
+def chat(arguments: Arguments) -> int:
+    """A conversation in the terminal."""
+    from tunewright.serve import terminal
+
+    opened = open_project(arguments)
+    terminal.run(
+        opened.workspace, opened.config.serve, model=opened.config.model, from_directory=arguments.from_directory
+    )
+    return 0
+
+
+def _stage(arguments: Arguments, name: str) -> int:
+    opened = open_project(arguments)
+    if "--dry-run" in arguments.flags:
+        plan = pipeline.plan(opened.config, opened.workspace, only=name)
+        _print(arguments, {"stages": plan.stages, "disk_bytes": plan.disk_bytes}, plan.text())
+        return 0
+    stages = Stages(opened.config, opened.workspace, opened.file.name)
+    artifact = stages.run(name, _inputs(opened, name))
+    _print(arguments, {"artifact": str(artifact.path), **artifact.manifest.facts}, pipeline.table(artifact))
+    say(f"{name}: {opened.workspace.relative(artifact.path)}")
+    return 0
+
+
+def _inputs(opened: Opened, name: str) -> dict[str, Artifact]:
+    """The newest passed artifacts the stage needs, said on stderr; for the report those there are."""
+    found = {}
+    for stage in pipeline.NEEDS[name]:
+        if (
+            name == "report"
+            and stage != "data"
+            and not any(a.manifest.passed for a in opened.workspace.finished(stage))
+        ):
+            continue
+        found[stage] = opened.artifact(stage)
+        say(f"{name}: uses {opened.workspace.relative(found[stage].path)}")
+    return found
+
+
+def _print(arguments: Arguments, value: object, text: str) -> None:
+    if "--json" in arguments.flags:
+        text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    sys.stdout.write(text + "\n")
