@@ -150,12 +150,12 @@ def validate(model: type[ModelT], data: dict[str, Any], lines: Lines, source: st
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        faults = [_fault(model, dict(item), lines, source) for item in error.errors(include_url=False)]
+        faults = [_fault(model, dict(item), data, lines, source) for item in error.errors(include_url=False)]
         raise ConfigError("\n".join(dict.fromkeys(faults))) from None
 
 
-def _fault(model: type[BaseModel], item: dict[str, Any], lines: Lines, source: str) -> str:
-    path = _plain_path(tuple(item["loc"]), lines)
+def _fault(model: type[BaseModel], item: dict[str, Any], data: Any, lines: Lines, source: str) -> str:
+    path = _plain_path(tuple(item["loc"]), data)
     line = next((lines[path[:end]] for end in range(len(path), -1, -1) if path[:end] in lines), 1)
     place = f"{source}:{line}" if line else "command line"
     key = ".".join(str(part) for part in path) or "project file"
@@ -176,15 +176,19 @@ def _fault(model: type[BaseModel], item: dict[str, Any], lines: Lines, source: s
     return f"{place}: {key}: {message[0].lower()}{message[1:]}{shown}"
 
 
-def _plain_path(location: Path_, lines: Lines) -> Path_:
-    """pydantic puts the tag of a plug-in into the location; the file does not have it."""
+def _plain_path(location: Path_, data: Any) -> Path_:
+    """The location without the tags of plug-ins, which pydantic puts in and the file does not have."""
     path: Path_ = ()
-    for index, part in enumerate(location):
-        is_last = index == len(location) - 1
-        after_name = (*path, "name") in lines
-        if after_name and not is_last and isinstance(part, str) and (*path, part) not in lines:
+    for part in location:
+        if isinstance(data, dict) and part not in data and data.get("name") == part:
             continue
         path = (*path, part)
+        if isinstance(data, dict):
+            data = data.get(part)
+        elif isinstance(data, list | tuple) and isinstance(part, int) and part < len(data):
+            data = data[part]
+        else:
+            data = None
     return path
 
 

@@ -203,7 +203,7 @@ def generate(
     with Progress(label, len(requests)) as progress:
         while waiting or batch.rows:
             free = batch_size - len(batch.rows)
-            if waiting and (free >= batch_size // 2 or not batch.rows):
+            if waiting and free >= max(1, batch_size // 2):
                 batch.add([waiting.pop() for _ in range(min(free, len(waiting)))])
             else:
                 batch.step()

@@ -167,9 +167,9 @@ class ChatTokenizer:
         if not trained:
             return []
         whole = self.messages_ids(messages[: trained[-1] + 1])
-        spans = [self._span(messages, index, whole) for index in trained]
-        if all(spans) and len(whole) <= max_length:
-            found = [span for span in spans if span]
+        spans = [self._kept_span(messages, index, whole) for index in trained]
+        found = [span for span in spans if span is not None]
+        if len(found) == len(spans) and found[-1][1] <= max_length:
             return [_example(whole[: found[-1][1]], found, conversation.id, 0)]
         return [self._turn_example(conversation, index, max_length) for index in trained]
 
@@ -191,6 +191,12 @@ class ChatTokenizer:
             )
         cut = max(0, end - max_length)
         return _example(ids[cut:end], [(start - cut, end - cut)], conversation.id, cut)
+
+    def _kept_span(self, messages: Sequence[Message], index: int, whole: list[int]) -> tuple[int, int] | None:
+        """The span of turn `index` in `whole`; None where the template rewrites earlier turns."""
+        own = self.messages_ids(messages[: index + 1])
+        span = self._span(messages, index, own)
+        return span if span is not None and whole[: span[1]] == own[: span[1]] else None
 
     def _span(self, messages: Sequence[Message], index: int, ids: list[int]) -> tuple[int, int] | None:
         """(start, end) of turn `index`'s trained tokens in `ids`; None where the prompt is no prefix of it."""

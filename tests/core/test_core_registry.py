@@ -1,0 +1,33 @@
+"""Plug-ins: every registered name imports, validates and is documented."""
+
+from __future__ import annotations
+
+import pytest
+
+from tunewright import reference
+from tunewright.core.errors import ConfigError, MissingExtraError
+from tunewright.core.registry import Entry, Registry
+
+NAMES = [(registry, name) for registry in reference.registries() for name in registry.entries]
+
+
+@pytest.mark.parametrize(("registry", "name"), NAMES, ids=[f"{r.kind}-{n}" for r, n in NAMES])
+def test_every_plugin_has_a_target_defaults_and_a_sentence(registry: Registry, name: str) -> None:
+    options = registry.options(name)()  # type: ignore[call-arg]
+    assert options.name == name
+    assert reference.summary(type(options)).endswith(".") or ":" in reference.summary(type(options))
+    assert callable(registry.target(name))
+
+
+def test_an_unknown_name_gets_a_suggestion() -> None:
+    registry = reference.registries()[1]
+    with pytest.raises(ConfigError, match="did you mean 'lora'"):
+        registry.target("lroa")
+
+
+def test_a_missing_library_gives_the_pip_line() -> None:
+    registry = Registry("things", {"x": Entry("no_such_library_here:X", "also:Y", "quantize")})
+    with pytest.raises(MissingExtraError) as caught:
+        registry.target("x")
+    assert "pip install 'tunewright[quantize]'" in str(caught.value)
+    assert caught.value.exit_code == 4

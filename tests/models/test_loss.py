@@ -1,0 +1,77 @@
+"""Packed loss and gradients against the plain padded path, both in float64."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tunewright.models.load import load_model
+from tunewright.models.loss import mean_loss, packed_loss, padded_loss
+from tunewright.models.packing import ATTENTION, micro_batches
+from tunewright.models.tokens import IGNORED, Example
+
+
+def examples() -> list[Example]:
+    generator = torch.Generator().manual_seed(3)
+    found = []
+    for row, length in enumerate((5, 17, 9, 30, 12, 2)):
+        ids = torch.randint(0, 259, (length,), generator=generator).tolist()
+        labels = [IGNORED if i < 1 + length // 2 else token for i, token in enumerate(ids)]
+        found.append(Example(tuple(ids), tuple(labels), str(row)))
+    return found
+
+
+@pytest.fixture
+def model(tiny: Path) -> Any:
+    return load_model(tiny, dtype=torch.float64)
+
+
+def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def test_packed_equals_padded_in_loss_and_every_gradient(model: Any) -> None:
+    rows = examples()
+    plain_loss = padded_loss(model, rows)
+    plain = gradients(model, plain_loss)
+    model.set_attn_implementation(ATTENTION)
+    loss = packed_loss(model, rows)
+    packed = gradients(model, loss)
+    # the loss itself is summed in float32 (as in training); gradients flow through float64
+    assert loss.item() == pytest.approx(plain_loss.item(), rel=1e-6)
+    for name, gradient in plain.items():
+        assert torch.allclose(packed[name], gradient, rtol=1e-4, atol=1e-7 * float(gradient.abs().max() + 1)), name
+
+
+def test_a_packed_row_does_not_see_its_neighbour(model: Any) -> None:
+    rows = examples()
+    model.set_attn_implementation(ATTENTION)
+    alone = float(packed_loss(model, rows[3:4]))
+    with_neighbours = float(packed_loss(model, rows)) - float(packed_loss(model, rows[:3] + rows[4:]))
+    assert with_neighbours == pytest.approx(alone, rel=1e-5)
+
+
+@pytest.mark.parametrize("limit", [8, 31, 64, 1000])
+def test_grouping_changes_nothing(model: Any, limit: int) -> None:
+    """The step's loss and gradient are the same for every micro-batch size."""
+    rows = examples()
+    groups = micro_batches(rows, max_tokens=limit)
+    assert sorted(row.row_id for group in groups for row in group) == sorted(row.row_id for row in rows)
+    assert all(len(group) == 1 or sum(len(row.input_ids) for row in group) <= limit for group in groups)
+    model.set_attn_implementation(ATTENTION)
+    parts = sum(float(packed_loss(model, group)) for group in groups)
+    assert parts == pytest.approx(float(packed_loss(model, rows)), rel=1e-6)
+
+
+def test_mean_loss_is_transformers_loss_and_restores_the_attention(model: Any) -> None:
+    row = examples()[3]
+    expected = model(input_ids=torch.tensor([row.input_ids]), labels=torch.tensor([row.labels])).loss
+    found, count = mean_loss(model, [row])
+    assert found == pytest.approx(float(expected), rel=1e-5)
+    assert count == row.trained == 14
+    assert model.config._attn_implementation == "sdpa"
