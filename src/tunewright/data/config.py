@@ -62,12 +62,18 @@ class SplitConfig(Section):
             raise ValueError("test_sources and a test share exclude each other; set test: 0")
         return self
 
+    @model_validator(mode="after")
+    def _rows_left_to_train(self) -> SplitConfig:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together leave no row to train on")
+        return self
+
 
 class DataConfig(Section):
     """From raw files to checked, split conversations."""
 
     sources: tuple[str, ...] = Field(min_length=1)
-    """JSONL files, relative to the project file; `builtin:bank` is the built-in data."""
+    """JSONL or JSON array files, relative to the project file; `builtin:bank` is the built-in data."""
     system: str | None = None
     """System turn for conversations that have none."""
     rules: tuple[Rule, ...] = (RolesOptions(), TextOptions(), LengthOptions())
@@ -81,3 +87,5 @@ class DataConfig(Section):
     """Largest share of quarantined rows (duplicates apart) before the stage fails with exit code 5."""
     max_chars: int = Field(default=1_000_000, ge=100)
     """A longer line is quarantined without being parsed."""
+    encoding: Literal["auto", "utf-8", "utf-16", "gb18030"] = "auto"
+    """How the sources are encoded; `auto` looks at their bytes."""

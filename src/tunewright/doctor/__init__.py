@@ -1,1 +1,1 @@
-""""""
+"""What this machine and this project are fit for: fact, verdict, fix."""

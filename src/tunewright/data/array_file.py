@@ -1,0 +1,133 @@
+"""A JSON array as a stream of elements: one element in memory at a time."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+_CHUNK = 1 << 16
+_START = re.compile(r"[^\s,]")
+_OUTSIDE = re.compile(r'["\[\]{}]')
+_INSIDE = re.compile(r'["\\]')
+_SCALAR_END = re.compile(r"[,\]\n]")
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """text: at most the limit (surrogates U+DC80.. stand for bytes that do not decode); chars: its full length."""
+
+    line: int
+    offset: int
+    size: int
+    text: str
+    chars: int
+
+
+def looks_like_array(path: Path, encoding: str) -> bool:
+    """Whether the first sign is `[` and the next one may begin an element; `[INFO] ...` is no array."""
+    with path.open("rb") as handle:
+        head = handle.read(_CHUNK).decode(encoding, "replace").lstrip("\ufeff").lstrip()
+    return head.startswith("[") and head[1:].lstrip()[:1] in ("{", "[", "]", "")
+
+
+def elements(handle: IO[bytes], encoding: str, limit: int) -> Iterator[Element]:
+    """The elements of an array. limit: characters of an element that are held.
+
+    Commas between elements are not counted: a missing or doubled one costs no row. An element that never closes
+    runs to the end of the file and is yielded as it is.
+    """
+    scanner = _Scanner(encoding, limit, handle.tell())
+    decoder = codecs.getincrementaldecoder(encoding)(_errors(encoding))
+    while block := handle.read(_CHUNK):
+        yield from scanner.feed(decoder.decode(block))
+    if decoder.getstate()[0] and not encoding.startswith("utf-16"):  # half a UTF-16 unit has no form in text
+        yield from scanner.feed(decoder.decode(b"", final=True))
+    yield from scanner.finish()
+
+
+def _errors(encoding: str) -> str:
+    """Bytes that do not decode must survive until their row is known, and so must half surrogate pairs."""
+    return "surrogatepass" if encoding.startswith("utf-16") else "surrogateescape"
+
+
+class _Scanner:
+    """Finds where elements start and end. Positions are kept in bytes, of text already passed."""
+
+    def __init__(self, encoding: str, limit: int, offset: int) -> None:
+        self._encoding, self._limit = encoding, limit
+        self._line, self._offset = 1, offset
+        self._open = self._in_element = self._in_string = self._escaped = self._scalar = False
+        self._depth = 0
+
+    def feed(self, piece: str) -> Iterator[Element]:
+        """Yields the elements that end in `piece`."""
+        at = 0
+        while at < len(piece):
+            if not self._in_element:
+                at = self._between(piece, at)
+                continue
+            end = self._end(piece, at)
+            self._take(piece[at : len(piece) if end is None else end])
+            if end is None:
+                return
+            at = end
+            yield self._close()
+
+    def finish(self) -> Iterator[Element]:
+        """The element that the end of the file cuts off."""
+        if self._in_element:
+            yield self._close()
+
+    def _between(self, piece: str, at: int) -> int:
+        match = _START.search(piece, at)
+        if not match:
+            self._pass(piece[at:])
+            return len(piece)
+        self._pass(piece[at : match.start()])
+        sign = match[0]
+        if sign == "\ufeff" or (sign == "[" and not self._open) or (sign == "]" and self._open):
+            self._open = sign == "[" or (self._open and sign != "]")
+            self._pass(sign)
+            return match.end()
+        self._in_element, self._scalar = True, sign not in "{["
+        self._started = (self._line, self._offset)
+        self._held, self._chars, self._depth = "", 0, 0
+        return match.start()
+
+    def _end(self, piece: str, at: int) -> int | None:
+        if self._scalar:
+            match = _SCALAR_END.search(piece, at + (0 if self._chars else 1))
+            return match.start() if match else None
+        if self._escaped:
+            self._escaped, at = False, at + 1
+        while match := (_INSIDE if self._in_string else _OUTSIDE).search(piece, at):
+            at = match.end()
+            if match[0] == "\\":
+                self._escaped = at >= len(piece)
+                at += 1
+            elif match[0] == '"':
+                self._in_string = not self._in_string
+            else:
+                self._depth += 1 if match[0] in "{[" else -1
+                if self._depth <= 0:
+                    return at
+        return None
+
+    def _take(self, text: str) -> None:
+        if len(self._held) <= self._limit:
+            self._held += text[: self._limit + 1]
+        self._chars += len(text)
+        self._pass(text)
+
+    def _pass(self, text: str) -> None:
+        self._line += text.count("\n")
+        self._offset += len(text.encode(self._encoding, _errors(self._encoding)))
+
+    def _close(self) -> Element:
+        self._in_element = self._in_string = self._escaped = False
+        line, offset = self._started
+        return Element(line, offset, self._offset - offset, self._held, self._chars)

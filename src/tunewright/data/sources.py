@@ -1,0 +1,56 @@
+"""Which files a project reads, and into which split's pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from tunewright.core.errors import ConfigError
+from tunewright.data.read import Layout, inspect
+
+BUILTIN = {"builtin:bank": "bank.jsonl"}
+Pool = Literal["shared", "validation", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file to read. name: as the project file has it; pool shared: its rows are divided by share."""
+
+    name: str
+    path: Path
+    pool: Pool
+    layout: Layout
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file."""
+        return self.path.stat().st_size
+
+
+def locate_sources(
+    root: Path, pools: Sequence[tuple[Pool, Sequence[str]]], *, max_chars: int, encoding: str
+) -> list[Source]:
+    """The sources in the order of the project file; relative paths start at `root`.
+
+    Raises ConfigError for an unknown built-in name or a file named twice, ArtifactError for a missing or empty one.
+    """
+    found: list[Source] = []
+    for pool, names in pools:
+        for name in names:
+            path = _path(root, name)
+            twice = next((source.name for source in found if source.path.resolve() == path.resolve()), None)
+            if twice is not None:
+                raise ConfigError(f"'{name}' and '{twice}' are the same file", where="data", fix="name it once")
+            found.append(Source(name, path, pool, inspect(path, max_chars=max_chars, wanted=encoding)))
+    return found
+
+
+def _path(root: Path, name: str) -> Path:
+    if not name.startswith("builtin:"):
+        return root / Path(name).expanduser()
+    if name not in BUILTIN:
+        raise ConfigError(f"there is no built-in data '{name}'", where="data", fix=f"known: {', '.join(BUILTIN)}")
+    return Path(str(resources.files("tunewright.builtin_data") / BUILTIN[name]))

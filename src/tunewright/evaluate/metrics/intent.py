@@ -1,0 +1,100 @@
+"""Intent: is the answer the right label, after free greedy generation and by constrained choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tunewright.core.scoring import Aggregate, Floats, Measured, Sample, mean_of_rows
+from tunewright.evaluate.config import IntentOptions
+from tunewright.evaluate.labels import NORMALIZATION, has_label, normalize
+from tunewright.evaluate.rows import metadata_value
+
+VERSION = 1
+
+
+class Intent:
+    """`intent.accuracy`, `intent.macro_f1`, `intent.unparseable`, and `intent_choice.accuracy` where every sample
+    has a constrained choice. `labels` are the known ones; the rows' own right labels are always known."""
+
+    def __init__(self, options: IntentOptions, labels: Sequence[str] = ()) -> None:
+        self.options, self.labels = options, tuple(labels)
+
+    @staticmethod
+    def metric_keys(options: IntentOptions) -> list[str]:
+        """Flat keys that `measure` produces."""
+        return ["intent.accuracy", "intent.macro_f1", "intent.unparseable", "intent_choice.accuracy"]
+
+    def applies(self, metadata: Mapping[str, Any]) -> bool:
+        """Whether a row with this metadata is scored: it matches `where` and has a label."""
+        return has_label(self.options, metadata)
+
+    def measure(self, samples: Sequence[Sample]) -> list[Measured]:
+        """Scores the samples that apply, in their order; none at all gives an empty list.
+
+        An answer that is not exactly one known label is wrong, and counted as unparseable.
+        """
+        rows = [sample for sample in samples if self.applies(sample.metadata)]
+        if not rows:
+            return []
+        truth = [normalize(metadata_value(row.metadata, self.options.label) or "") for row in rows]
+        known = sorted({*truth, *map(normalize, self.labels)})
+        place = {label: index for index, label in enumerate(known)}
+        right = np.array([place[label] for label in truth])
+        said = np.array([place.get(normalize(row.prediction), len(known)) for row in rows])
+        unparseable = said == len(known)
+        signature = f"labels:{len(known)}|compared:{NORMALIZATION}"
+        free = f"generation:greedy|{signature}|unparseable:{int(unparseable.sum())}"
+        found = [
+            _yes_no("intent.accuracy", said == right, free),
+            Measured("intent.macro_f1", VERSION, np.stack([right, said], 1).astype(float), macro_f1(len(known)),
+                     signature=f"{free}|mean over labels that occur"),
+            _yes_no("intent.unparseable", unparseable, free, higher_is_better=False),
+        ]  # fmt: skip
+        choices = [row.choice for row in rows if row.choice is not None]
+        if len(choices) == len(rows):
+            chosen = np.array([place.get(normalize(choice), len(known)) for choice in choices])
+            found.append(_yes_no("intent_choice.accuracy", chosen == right, f"generation:constrained|{signature}"))
+        return found
+
+
+def _yes_no(metric: str, outcomes: Any, signature: str, *, higher_is_better: bool = True) -> Measured:
+    return Measured(
+        metric,
+        VERSION,
+        outcomes.astype(float)[:, None],
+        mean_of_rows,
+        yes_no=True,
+        higher_is_better=higher_is_better,
+        signature=signature,
+    )
+
+
+def macro_f1(labels: int) -> Aggregate:
+    """F1 a label, averaged over the labels that occur as the right one among the (resampled) rows.
+
+    The aggregate takes [R, n, 2]: index of the right label, index of the answer (`labels` for no known label). F1 =
+    2 hits / (right + answered), as in van Rijsbergen 1979; equals scikit-learn's f1_score(average="macro") with
+    `labels=` those that occur.
+    """
+
+    def aggregate(statistics: Floats) -> Floats:
+        resamples = len(statistics)
+        row = np.arange(resamples)[:, None]
+        right, said = statistics[..., 0].astype(np.int64), statistics[..., 1].astype(np.int64)
+
+        def count(codes: Any, width: int, weights: Any = None) -> Floats:
+            flat = None if weights is None else weights.ravel()
+            counted = np.bincount((row * width + codes).ravel(), weights=flat, minlength=resamples * width)
+            return counted.reshape(resamples, width)[:, :labels].astype(float)
+
+        support, answered = count(right, labels), count(said, labels + 1)
+        hits = count(right, labels, (right == said).astype(float))
+        occurs = support > 0
+        scores = 2 * hits / np.maximum(support + answered, 1)
+        means: Floats = (scores * occurs).sum(1) / occurs.sum(1)
+        return means
+
+    return aggregate
