@@ -11,7 +11,7 @@ import psutil
 
 from tunewright.core import files
 from tunewright.core.chat import Conversation
-from tunewright.core.errors import GateError, ResourceError, TunewrightError
+from tunewright.core.errors import GateError, ResourceError
 from tunewright.core.events import clock, say
 from tunewright.core.files import human_bytes
 from tunewright.core.runs import Artifact, Workspace
@@ -103,17 +103,20 @@ class Stages:
         return stage.run(self.workspace, project.evaluate, model=project.model, seed=project.seed, **inputs)
 
     def _quantize(self, inputs: dict[str, Artifact]) -> Artifact:
-        from tunewright.evaluate import scorer
+        from tunewright.evaluate import labels, scorer
         from tunewright.quantize import stage
 
         project = self.project
         rows = [Conversation.from_row(row) for row in inputs["data"].jsonl("train.jsonl")]
+        intent = scorer.intent_options(project.evaluate)
+        known = labels.training_labels(intent, rows) if intent else ()
         return stage.run(
             self.workspace,
             project.quantize,
             model=project.model,
             seed=project.seed,
-            scorer=scorer.primary_scorer(project.evaluate, scorer.labels_in(project.evaluate, rows)),
+            scorer=scorer.primary_scorer(project.evaluate, known),
+            task=project.evaluate.primary,
             applies=lambda conversation: scorer.applies_to(project.evaluate, conversation),
             max_new_tokens=project.evaluate.max_new_tokens,
             batch_size=project.evaluate.batch_size,
@@ -143,24 +146,26 @@ def run(
     start = time.monotonic()
     stages = Stages(project, workspace, project_file)
     done: dict[str, Artifact] = {}
-    failed: TunewrightError | None = None
+    failed: list[GateError] = []
     for number, name in enumerate(NEEDS, start=1):
         say(f"[{number}/{len(NEEDS)}] {name}")
         began = time.monotonic()
         try:
             done[name] = stages.run(name, {need: done[need] for need in NEEDS[name]})
         except GateError as error:
+            done[name] = workspace.finished(name)[-1]
+            failed.append(error)
             if not keep_going:
+                page = stages.run("report", done)
+                say(f"report: {workspace.relative(page.file('report.html'))}")
                 raise
             say(f"warning: {error}")
-            failed = error
-            done[name] = workspace.finished(name)[-1]
         say(f"[{number}/{len(NEEDS)}] {name} done in {clock(time.monotonic() - began)}")
     summary = summarize(done, seconds=time.monotonic() - start, workspace=workspace)
     files.write_json(workspace.root / "runs" / workspace.project / SUMMARY, summary)
     text = "\n\n".join([table(done["evaluate"]), table(done["quantize"]), f"report: {summary['report']}"])
-    if failed:
-        say(f"warning: a gate did not pass: {failed.problem}")
+    for error in failed:
+        say(f"warning: a gate did not pass: {error.problem}")
     return summary, text
 
 

@@ -93,16 +93,14 @@ def _stage(arguments: Arguments, name: str) -> int:
 
 
 def _inputs(opened: Opened, name: str) -> dict[str, Artifact]:
-    """The newest passed artifacts the stage needs, said on stderr; for the report those there are."""
+    """The newest passed artifacts the stage needs, said on stderr; for the report the newest there are, passed or not:
+    a failed gate must show."""
     found = {}
     for stage in pipeline.NEEDS[name]:
-        if (
-            name == "report"
-            and stage != "data"
-            and not any(a.manifest.passed for a in opened.workspace.finished(stage))
-        ):
+        finished = opened.workspace.finished(stage)
+        if name == "report" and stage != "data" and not finished:
             continue
-        found[stage] = opened.artifact(stage)
+        found[stage] = finished[-1] if name == "report" and finished else opened.artifact(stage)
         say(f"{name}: uses {opened.workspace.relative(found[stage].path)}")
     return found
 
