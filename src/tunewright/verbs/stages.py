@@ -58,24 +58,23 @@ def serve(arguments: Arguments) -> int:
     from tunewright.serve import stage
 
     opened = open_project(arguments)
-    stage.run(
-        opened.workspace,
-        opened.config.serve,
-        model=opened.config.model,
-        from_directory=arguments.from_directory,
-        dry_run="--dry-run" in arguments.flags,
-    )
+    config = opened.config
+    if "--dry-run" in arguments.flags:
+        from tunewright.serve import choose
+
+        chosen = choose.choose(opened.workspace, config.model, source_directory=arguments.from_directory)
+        _print(arguments, {"artifact": str(chosen.artifact.path), "variant": chosen.variant}, chosen.sentence)
+        return 0
+    stage.run(opened.workspace, config.serve, model=config.model, source=arguments.from_directory)
     return 0
 
 
 def chat(arguments: Arguments) -> int:
     """A conversation in the terminal."""
-    from tunewright.serve import terminal
+    from tunewright.serve import stage
 
     opened = open_project(arguments)
-    terminal.run(
-        opened.workspace, opened.config.serve, model=opened.config.model, from_directory=arguments.from_directory
-    )
+    stage.chat(opened.workspace, opened.config.serve, model=opened.config.model, source=arguments.from_directory)
     return 0
 
 

@@ -1,0 +1,155 @@
+"""From a request's bytes to a ChatRequest, or to the 400 that names what is wrong. Nothing is silently ignored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from tunewright.serve.wire import ApiError, ChatRequest
+
+_NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "audio": (),
+    "frequency_penalty": (0, 0.0),
+    "function_call": ("none",),
+    "functions": ([],),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "modalities": (["text"],),
+    "moderation": (),
+    "parallel_tool_calls": (True, False),
+    "prediction": (),
+    "presence_penalty": (0, 0.0),
+    "reasoning_effort": (),
+    "response_format": ({"type": "text"},),
+    "store": (False,),
+    "tool_choice": ("none",),
+    "tools": ([],),
+    "top_logprobs": (),
+    "verbosity": (),
+    "web_search_options": (),
+}
+"""OpenAI's fields that are not supported, with the values that ask for nothing."""
+_WITHOUT_EFFECT = ("metadata", "prompt_cache_key", "safety_identifier")
+"""OpenAI's fields that are notes for its operator and never change an answer."""
+_KINDS = {
+    "string_type": "a string",
+    "int_type": "an integer",
+    "int_from_float": "an integer",
+    "float_type": "a number",
+    "bool_type": "a boolean",
+    "list_type": "an array",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+
+
+def parse(body: bytes) -> ChatRequest:
+    """Reads a body; raises ApiError (400) with OpenAI's `param` and `code`."""
+    given = _object(body)
+    wanted = {key: value for key, value in given.items() if value is not None}
+    for key in [key for key in wanted if key not in ChatRequest.model_fields]:
+        _check_unsupported(key, wanted.pop(key))
+    wanted["messages"] = _without_nulls(wanted.get("messages"))
+    try:
+        request = ChatRequest.model_validate({key: value for key, value in wanted.items() if value is not None})
+    except ValidationError as error:
+        _refuse(error)
+    if request.max_tokens is not None and request.max_completion_tokens is not None:
+        raise ApiError(
+            400,
+            "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
+            param="max_tokens",
+            code="invalid_value",
+        )
+    if request.stream_options is not None and not request.stream:
+        raise ApiError(
+            400,
+            "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
+            param="stream_options",
+            code="invalid_value",
+        )
+    return request
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    problem = "We could not parse the JSON body of your request"
+    try:
+        given = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        json.dumps(given, ensure_ascii=False).encode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ApiError(400, f"{problem}: it is not UTF-8 (byte {error.start}).", code="invalid_json") from None
+    except UnicodeEncodeError:
+        raise ApiError(400, f"{problem}: a text holds a lone surrogate.", code="invalid_json") from None
+    except json.JSONDecodeError as error:
+        place = f"{error.msg} at line {error.lineno} column {error.colno}"
+        raise ApiError(400, f"{problem}: {place}.", code="invalid_json") from None
+    except RecursionError:
+        raise ApiError(400, f"{problem}: it is nested too deeply.", code="invalid_json") from None
+    except ValueError as error:
+        raise ApiError(400, f"{problem}: {error}.", code="invalid_json") from None
+    if not isinstance(given, dict):
+        raise ApiError(400, "The body of a chat request must be a JSON object.", code="invalid_type")
+    return given
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _without_nulls(messages: Any) -> Any:
+    """Clients send earlier answers back with null fields (`refusal`, `tool_calls`): these say nothing."""
+    if not isinstance(messages, list):
+        return messages
+    return [
+        {k: v for k, v in item.items() if v is not None or k in ("role", "content")} if isinstance(item, dict) else item
+        for item in messages
+    ]
+
+
+def _check_unsupported(key: str, value: Any) -> None:
+    if key in _WITHOUT_EFFECT or any(type(value) is type(known) and value == known for known in _NEUTRAL.get(key, ())):
+        return
+    if key in _NEUTRAL:
+        neutral = " or ".join(json.dumps(known) for known in _NEUTRAL[key][:1])
+        allowed = f"; leave it out or send {neutral}" if neutral else "; leave it out"
+        raise ApiError(
+            400, f"Unsupported parameter: '{key}' with this value{allowed}.", param=key, code="unsupported_parameter"
+        )
+    raise ApiError(400, f"Unknown parameter: '{key[:100]}'.", param=key[:100], code="unknown_parameter")
+
+
+def _refuse(error: ValidationError) -> NoReturn:
+    faults = [_fault(dict(item)) for item in error.errors(include_url=False)]
+    message, param, code = faults[0]
+    raise ApiError(400, " ".join([message, *[fault[0] for fault in faults[1:4]]]), param=param, code=code)
+
+
+def _fault(item: dict[str, Any]) -> tuple[str, str, str]:
+    """(message, param, code). The value itself is never repeated: it may be a message's content."""
+    param, kind, context = _param(item["loc"]), item["type"], item.get("ctx", {})
+    if kind == "missing":
+        return f"Missing required parameter: '{param}'.", param, "missing_required_parameter"
+    if kind == "extra_forbidden":
+        return f"Unknown or unsupported parameter: '{param}'.", param, "unknown_parameter"
+    if kind == "literal_error":
+        return f"Invalid value for '{param}': supported is {context['expected']}.", param, "invalid_value"
+    if kind == "too_short" and param == "messages":
+        return "Invalid 'messages': empty array. Expected at least one message.", param, "empty_array"
+    if kind in _KINDS:
+        expected = "a string or an array of strings" if param == "stop" else _KINDS[kind]
+        expected = "a string or an array of text parts" if param.endswith(".content") else expected
+        return f"Invalid type for '{param}': expected {expected}.", param, "invalid_type"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return f"Invalid value for '{param}': {message[0].lower()}{message[1:]}.", param, "invalid_value"
+
+
+def _param(location: tuple[str | int, ...]) -> str:
+    """("messages", 0, "content") -> "messages[0].content"."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
