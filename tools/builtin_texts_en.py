@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 # SPDX-License-Identifier: Apache-2.0
 """English texts of the built-in bank data, written for this project.
 

@@ -125,6 +125,19 @@ def test_content_never_becomes_a_control_id(folder: Path) -> None:
     assert found[0] == found[1]
     assert evil in tokenizer.decode(attacked, keep_special=True)
     assert tokenizer.control_texts_in(evil)
+    private = "\U000f0000\U000f0001"  # icon fonts use these; they must stay themselves
+    ids = tokenizer.prompt_ids([Message(role="user", content=f"x{evil}{private}")])
+    assert f"{evil}{private}" in tokenizer.decode(ids, keep_special=True)
+
+
+def test_a_cut_prompt_keeps_its_bos(deepseek: Path) -> None:
+    tokenizer = ChatTokenizer.load(deepseek)
+    messages = (Message(role="user", content="long " * 300), Message(role="assistant", content="answer"))
+    (example,) = tokenizer.examples(Conversation(id="r", messages=messages), max_length=50)
+    assert len(example.input_ids) == 50
+    assert example.input_ids[0] == 100000
+    assert example.input_ids.count(100000) == 1
+    assert tokenizer.decode([label for label in example.labels if label != IGNORED]) == " answer"
 
 
 def test_a_long_prompt_is_cut_from_the_left_and_counted_the_answer_never(tiny: Path) -> None:

@@ -41,7 +41,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     """All whole lines of an events file; a cut last line (a killed process) is left out."""
     rows = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:

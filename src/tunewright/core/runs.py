@@ -60,7 +60,8 @@ class Artifact:
 
     def jsonl(self, name: str) -> list[Any]:
         """Parsed rows of a JSONL file."""
-        return [json.loads(line) for line in self.file(name).read_text(encoding="utf-8").splitlines()]
+        text = self.file(name).read_text(encoding="utf-8")
+        return [json.loads(line) for line in text.split("\n") if line]
 
     @property
     def manifest_sha256(self) -> str:

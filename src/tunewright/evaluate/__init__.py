@@ -1,1 +1,1 @@
-""""""
+"""Evaluation: base against tuned on the test split, with intervals, paired tests and gates."""

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from tunewright.core.errors import ArtifactError, ResourceError
-from tunewright.core.machine import has_fast_bfloat16, usable_cores
+from tunewright.core.machine import has_fast_bfloat16
 from tunewright.models.config import Dtype
 from tunewright.models.packed_linear import can_pack, pack_linears
 from tunewright.models.tokens import ChatTokenizer, token_text
@@ -23,11 +23,8 @@ _ADDED_ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
 def device() -> torch.device:
-    """The first CUDA device, else the CPU with all its cores."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    torch.set_num_threads(usable_cores())
-    return torch.device("cpu")
+    """The first CUDA device, else the CPU (torch takes all its cores, or OMP_NUM_THREADS)."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def choose_dtype(wanted: Dtype) -> torch.dtype:

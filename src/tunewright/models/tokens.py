@@ -102,11 +102,14 @@ class ChatTokenizer:
 
     def messages_ids(self, messages: Sequence[Message], *, generation_prompt: bool = False) -> list[int]:
         """Ids of the rendered messages, one BOS at most, and no control id that comes from content."""
-        shielded = [message.model_copy(update={"content": self._shield(message.content)}) for message in messages]
+        first = _shield_start("".join(message.content or "" for message in messages), len(self._controls))
+        shielded = [
+            message.model_copy(update={"content": self._shield(message.content, first)}) for message in messages
+        ]
         rendered = self.template.render(shielded, generation_prompt=generation_prompt)
         ids: list[int] = []
-        for piece in re.split(r"([\U000F0000-\U000FFFFD])", rendered):
-            index = ord(piece) - _SHIELD if len(piece) == 1 else -1
+        for piece in re.split(f"([{chr(first)}-{chr(first + len(self._controls))}])", rendered):
+            index = ord(piece) - first if len(piece) == 1 else -1
             if 0 <= index < len(self._controls):
                 ids += self._plain.encode(self._controls[index], add_special_tokens=False).ids
             elif piece:
@@ -150,11 +153,11 @@ class ChatTokenizer:
         """Special tokens that the content spells out."""
         return self._control_pattern.findall(text)
 
-    def _shield(self, content: str | None) -> str | None:
+    def _shield(self, content: str | None, first: int) -> str | None:
         if content is None:
             return None
         numbers = {text: index for index, text in enumerate(self._controls)}
-        return self._control_pattern.sub(lambda match: chr(_SHIELD + numbers[match[0]]), content)
+        return self._control_pattern.sub(lambda match: chr(first + numbers[match[0]]), content)
 
     def examples(self, conversation: Conversation, *, max_length: int) -> list[Example]:
         """Training sequences of a conversation: one where the template only appends, else one a trained turn.
@@ -183,14 +186,16 @@ class ChatTokenizer:
                 fix="the model's chat template cannot be trained turn by turn; use another template",
             )
         start, end = span
-        if end - start > max_length - 1:
+        bos = ids[:1] if ids[:1] == [self._bos_id] else []
+        if end - start > max_length - max(1, len(bos)):
             raise ArtifactError(
                 f"the answer of turn {index + 1} has {end - start} tokens, more than max_length {max_length}",
                 where=conversation.id,
                 fix="shorten the answer or raise model.max_length",
             )
         cut = max(0, end - max_length)
-        return _example(ids[cut:end], [(start - cut, end - cut)], conversation.id, cut)
+        kept = [*bos, *ids[cut + len(bos) : end]] if cut else ids[:end]
+        return _example(kept, [(start - cut, end - cut)], conversation.id, cut)
 
     def _kept_span(self, messages: Sequence[Message], index: int, whole: list[int]) -> tuple[int, int] | None:
         """The span of turn `index` in `whole`; None where the template rewrites earlier turns."""
@@ -207,6 +212,13 @@ class ChatTokenizer:
             if ids[position] in self.end_ids:
                 return len(prompt), position + 1
         return None
+
+
+def _shield_start(content: str, count: int) -> int:
+    """First of `count` private-use characters that the content does not hold itself (icon fonts use some)."""
+    taken = {ord(letter) for letter in content if ord(letter) >= _SHIELD}
+    starts = range(_SHIELD, 0x10FFFE - count, count + 1)
+    return next(start for start in starts if taken.isdisjoint(range(start, start + count + 1)))
 
 
 def token_text(value: Any) -> str:

@@ -54,8 +54,11 @@ class AwqOptions(VariantOptions):
     name: Literal["awq"] = "awq"
     bits: Literal[4] = 4
     group_size: int = Field(default=128, ge=16)
-    """Weights that share a scale; the largest divisor of all layer widths up to this is used, and said."""
-    grid: int = Field(default=20, ge=2)
+    """Weights that share a scale; the largest power of two up to this that divides all layer widths is used, and
+    said."""
+    symmetric: bool = False
+    """Whether zero is the middle of the 16 levels; without it each group has its own zero point, a little better."""
+    grid: int = Field(default=20, ge=3)
     """Scales tried a layer: more is slower and a little better."""
 
 
@@ -88,5 +91,8 @@ class QuantizeConfig(Section):
     task_rows: int = Field(default=128, ge=8)
     """Test rows on which the task score and the agreement are measured."""
     perplexity_tokens: int = Field(default=4096, ge=128)
-    """Trained tokens of the test split on which the perplexity is measured."""
+    """Tokens of rendered conversations of the test split on which the perplexity is measured, prompts included."""
     latency_tokens: int = Field(default=200, ge=1)
+    """Generated tokens of one latency run, at batch 1 after a warm-up."""
+    latency_repeats: int = Field(default=2, ge=1)
+    """Latency runs a variant; the median is reported."""

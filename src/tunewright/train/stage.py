@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tunewright.models.config import ModelConfig, ModelInfo
 from tunewright.models.load import choose_dtype, device, load_model
 from tunewright.models.packing import ATTENTION
 from tunewright.models.tokens import ChatTokenizer, Example
+from tunewright.train import record
 from tunewright.train.callbacks import Reporting, StopOnSignal, WholeCheckpoints
 from tunewright.train.checkpoint import last_whole
 from tunewright.train.config import METHODS, TrainConfig
@@ -38,57 +40,65 @@ def run(workspace: Workspace, config: TrainConfig, *, model: ModelConfig, seed: 
     if config.sharding:
         raise ConfigError(
             "train.sharding needs several CUDA GPUs under a launcher, which this version does not start",
-            fix="remove train.sharding to train on one device",
+            fix="add train.sharding=null to train on one device",
         )
     settings = {"train": config.model_dump(mode="json"), "model": model.model_dump(mode="json"), "seed": seed}
     output = begin(workspace, "train", settings, (workspace.reference(data),), resumable=True)
     if isinstance(output, Artifact):
         return output
     try:
-        return _train(output, config, model=model, seed=seed, data=data)
+        return _train(_Job(output, config, model, source.resolve(model, workspace.root), seed), data)
     finally:
         output.release()
 
 
-def _train(output: Output, config: TrainConfig, *, model: ModelConfig, seed: int, data: Artifact) -> Artifact:
-    base = source.resolve(model, output.workspace.root)
-    tokenizer = ChatTokenizer.load(base)
-    limit = min(model.max_length or tokenizer.max_length, tokenizer.max_length)
+@dataclass(frozen=True)
+class _Job:
+    """One training: where it writes, its settings, the base model's folder."""
+
+    output: Output
+    config: TrainConfig
+    model: ModelConfig
+    base: Path
+    seed: int
+
+
+def _train(job: _Job, data: Artifact) -> Artifact:
+    config, output = job.config, job.output
+    tokenizer = ChatTokenizer.load(job.base)
+    limit = min(job.model.max_length or tokenizer.max_length, tokenizer.max_length)
     training, validation = (_examples(data, split, tokenizer, limit) for split in ("train", "validation"))
     plan = plan_steps(
         training,
         epochs=config.epochs,
         rows_per_step=config.rows_per_step,
         tokens_per_step=config.tokens_per_step,
-        seed=seed,
+        seed=job.seed,
     )
     method: Method = METHODS.target(config.method.name)(config.method)
-    trained, trainer_model = _prepare(method, config, model, base, seed)
+    model = _prepare(job, method)
     tokens = [sum(len(training[row].input_ids) for row in step) for step in plan.steps]
-    _announce(config, trainer_model, training, plan, tokens)
+    weights = record.weights_of(model)
+    _announce(config, weights, rows=len(training), steps=len(plan.steps), tokens=sum(tokens))
     with StopOnSignal() as stop:
         trainer = make_trainer(
-            trainer_model,
+            model,
             config,
             training=training,
             validation=validation,
             plan=plan,
             folder=output.path / CHECKPOINTS,
-            seed=seed,
+            seed=job.seed,
             callbacks=[Reporting(output.events, plan, tokens), WholeCheckpoints(), stop],
         )
         seconds = _loop(trainer, output)
-    if stop.received is not None:
-        raise Interrupted(
-            f"stopped by a signal after step {trainer.state.global_step}; the checkpoint is saved",
-            signal_number=stop.received,
-            fix="run the same command again to go on",
-        )
+    _check_not_stopped(stop, trainer)
     target = output.path / (tuned.ADAPTER if method.kind == "adapter" else tuned.WEIGHTS)
-    method.save(trained, target, base=model.path, revision=model.revision, tokenizer_from=base)
-    info = _info(method, config, model, base, tokenizer, limit, trained)
+    method.save(model, target, base=job.model.path, revision=job.model.revision, tokenizer_from=job.base)
+    info = _info(job, method, tokenizer, limit=limit, dtype=next(model.parameters()).dtype)
     files.write_json(output.path / tuned.INFO, info.model_dump())
-    _record(output, trainer, config, plan, tokens, seconds=seconds)
+    _record(job, trainer, plan, seconds=seconds, tokens=sum(tokens[: trainer.state.global_step]))
+    output.facts |= weights
     shutil.rmtree(output.path / CHECKPOINTS, ignore_errors=True)
     return output.seal()
 
@@ -103,32 +113,29 @@ def _examples(data: Artifact, split: str, tokenizer: ChatTokenizer, limit: int) 
     return found
 
 
-def _prepare(method: Method, config: TrainConfig, model: ModelConfig, base: Path, seed: int) -> tuple[Any, Any]:
-    """(model that `method.save` writes, model that is trained): the same object for every method so far."""
+def _prepare(job: _Job, method: Method) -> Any:
+    """The base with what the method trains, seeded."""
     from transformers import set_seed
 
-    set_seed(seed)
+    set_seed(job.seed)
     loaded = load_model(
-        base,
-        dtype=choose_dtype(model.dtype),
-        trust_remote_code=model.trust_remote_code,
-        attention=ATTENTION if config.packing else "sdpa",
+        job.base,
+        dtype=choose_dtype(job.model.dtype),
+        trust_remote_code=job.model.trust_remote_code,
+        attention=ATTENTION if job.config.packing else "sdpa",
     )
     loaded.config.use_cache = False
-    if config.gradient_checkpointing:
+    if job.config.gradient_checkpointing:
         loaded.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         loaded.enable_input_require_grads()
-    prepared = method.prepare(loaded)
-    return prepared, prepared
+    return method.prepare(loaded)
 
 
-def _announce(config: TrainConfig, model: Any, training: list[Example], plan: StepPlan, tokens: list[int]) -> None:
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    total = sum(p.numel() for p in model.parameters())
-    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+def _announce(config: TrainConfig, weights: dict[str, Any], *, rows: int, steps: int, tokens: int) -> None:
+    trained, total = weights["trained_parameters"], weights["total_parameters"]
     say(
-        f"train: {config.method.name} in {dtype} on {device()}, {trained:,} of {total:,} weights "
-        f"({trained / total:.2%}); {len(training)} rows, {len(plan.steps)} steps, {sum(tokens):,} tokens, "
+        f"train: {config.method.name} in {weights['dtype']} on {device()}, {trained:,} of {total:,} weights "
+        f"({trained / total:.2%}); {rows} rows, {steps} steps, {tokens:,} tokens, "
         f"micro-batches of up to {config.micro_batch_tokens} tokens"
     )
 
@@ -145,22 +152,22 @@ def _loop(trainer: PackedTrainer, output: Output) -> float:
     return time.monotonic() - start
 
 
-def _info(
-    method: Method,
-    config: TrainConfig,
-    model: ModelConfig,
-    base: Path,
-    tokenizer: ChatTokenizer,
-    limit: int,
-    trained: Any,
-) -> ModelInfo:
-    dtype = next(trained.parameters()).dtype
+def _check_not_stopped(stop: StopOnSignal, trainer: PackedTrainer) -> None:
+    if stop.received is not None:
+        raise Interrupted(
+            f"stopped by a signal after step {trainer.state.global_step}; the checkpoint is saved",
+            signal_number=stop.received,
+            fix="run the same command again to go on",
+        )
+
+
+def _info(job: _Job, method: Method, tokenizer: ChatTokenizer, *, limit: int, dtype: Any) -> ModelInfo:
     return ModelInfo(
         kind=method.kind,
-        base=model.path,
-        base_revision=model.revision,
-        base_sha256=source.weights_sha256(base),
-        method=config.method.name,
+        base=job.model.path,
+        base_revision=job.model.revision,
+        base_sha256=source.weights_sha256(job.base),
+        method=job.config.method.name,
         dtype=str(dtype).removeprefix("torch."),
         bits=dtype.itemsize * 8,
         chat_template_sha256=tokenizer.template.sha256,
@@ -168,37 +175,22 @@ def _info(
     )
 
 
-def _record(
-    output: Output, trainer: PackedTrainer, config: TrainConfig, plan: StepPlan, tokens: list[int], *, seconds: float
-) -> None:
-    rows = read_events(output.path / "events.jsonl")
-    curve = {
-        name: list({row["step"]: _point(row) for row in rows if row["event"] == event}.values())
-        for name, event in (("train", "step"), ("validation", "validation"))
-    }
-    files.write_json(output.path / CURVE, curve)
-    state, model = trainer.state, trainer.model
-    best = min(curve["validation"], key=lambda point: point["loss"])
-    seen = sum(tokens[: state.global_step])
-    output.facts |= {
-        "method": config.method.name,
-        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
-        "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "total_parameters": sum(p.numel() for p in model.parameters()),
+def _record(job: _Job, trainer: PackedTrainer, plan: StepPlan, *, seconds: float, tokens: int) -> None:
+    losses = record.curve(read_events(job.output.path / "events.jsonl"))
+    files.write_json(job.output.path / CURVE, losses)
+    best, steps, peak = record.best_validation(losses), trainer.state.global_step, peak_memory_bytes()
+    job.output.facts |= {
+        "method": job.config.method.name,
         "seconds": round(seconds, 2),
-        "steps": state.global_step,
+        "steps": steps,
         "best_step": best["step"],
         "validation_loss": best["loss"],
-        "tokens": seen,
-        "tokens_per_second": round(seen / seconds, 1),
-        "peak_memory_bytes": peak_memory_bytes(),
-        "stopped_early": state.global_step < len(plan.steps),
+        "tokens": tokens,
+        "tokens_per_second": round(tokens / seconds, 1),
+        "peak_memory_bytes": peak,
+        "stopped_early": steps < len(plan.steps),
     }
     say(
-        f"train: best validation loss {best['loss']:.4f} at step {best['step']} of {state.global_step}, "
-        f"{seconds:.0f} s, {human_bytes(peak_memory_bytes())} peak memory"
+        f"train: best validation loss {best['loss']:.4f} at step {best['step']} of {steps}, "
+        f"{seconds:.0f} s, {human_bytes(peak)} peak memory"
     )
-
-
-def _point(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: row[key] for key in ("step", "epoch", "loss", "learning_rate") if row.get(key) is not None}

@@ -89,9 +89,26 @@ def make_trainer(
     callbacks: list[TrainerCallback],
 ) -> PackedTrainer:
     """The trainer, ready to run or to resume from a checkpoint in `folder`."""
+    arguments = _arguments(settings, plan, folder=folder, seed=seed)
+    stopping = settings.early_stopping
+    found = [*callbacks, *([EarlyStoppingCallback(stopping.patience)] if stopping else [])]
+    trainer = PackedTrainer(
+        settings=settings,
+        validation=validation,
+        model=model,
+        args=arguments,
+        train_dataset=PlannedSteps(training, plan),
+        eval_dataset=list(validation),
+        callbacks=found,
+    )
+    trainer.remove_callback(PrinterCallback)  # progress goes to stderr, stdout is for the result
+    return trainer
+
+
+def _arguments(settings: TrainConfig, plan: StepPlan, *, folder: Path, seed: int) -> TrainingArguments:
     total = len(plan.steps)
     every = max(1, min(total, round(plan.per_epoch / settings.evaluations_per_epoch)))
-    arguments = TrainingArguments(
+    return TrainingArguments(
         output_dir=str(folder),
         per_device_train_batch_size=1,
         num_train_epochs=1,
@@ -118,16 +135,3 @@ def make_trainer(
         report_to=list(settings.report_to) or "none",
         disable_tqdm=True,
     )
-    stopping = settings.early_stopping
-    found = [*callbacks, *([EarlyStoppingCallback(stopping.patience)] if stopping else [])]
-    trainer = PackedTrainer(
-        settings=settings,
-        validation=validation,
-        model=model,
-        args=arguments,
-        train_dataset=PlannedSteps(training, plan),
-        eval_dataset=list(validation),
-        callbacks=found,
-    )
-    trainer.remove_callback(PrinterCallback)  # progress goes to stderr, stdout is for the result
-    return trainer

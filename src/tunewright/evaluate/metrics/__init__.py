@@ -1,1 +1,1 @@
-""""""
+"""Metrics, one file each, chosen by name."""

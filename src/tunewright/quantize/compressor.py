@@ -1,0 +1,168 @@
+"""llm-compressor, tamed: quiet, offline, on a copy, and 16-bit wherever it does not quantize."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from tunewright.core import files
+from tunewright.core.events import say
+from tunewright.models.load import load_tokenizer
+from tunewright.models.save import link_tokenizer
+from tunewright.models.tokens import Example
+
+HALF = (torch.bfloat16, torch.float16)
+BATCH_TOKENS = 1024
+Batch = dict[str, torch.Tensor]
+
+
+def working_copy(model: Any, folder: Path) -> Any:
+    """A copy that llm-compressor may change. It reads the config again from `folder`, so no network is asked."""
+    copied = copy.deepcopy(model)
+    copied.config._name_or_path = str(folder)
+    return copied
+
+
+def compress(
+    model: Any, recipe: list[Any], *, folder: Path, target: Path, batches: Sequence[Batch] | None = None
+) -> None:
+    """Applies `recipe` to a copy of `model` and writes it to `target` in compressed-tensors form.
+
+    `batches`: calibration input {"input_ids", "loss_mask"}, each [rows, width], in the order they are used.
+    """
+    from llmcompressor import oneshot
+    from torch.utils.data import DataLoader
+
+    copied = working_copy(model, folder)
+    dataset: Any = DataLoader(list(batches), batch_size=None) if batches else None  # type: ignore[arg-type]
+    with quiet():
+        oneshot(
+            model=copied,
+            recipe=recipe,
+            dataset=dataset,
+            processor=load_tokenizer(folder),
+            use_loss_mask=batches is not None,
+            shuffle_calibration_samples=False,
+        )
+        round_scales(copied)
+        with files.disk_errors(target):
+            copied.save_pretrained(str(target), save_compressed=True)
+    store_rest_in_16_bits(target)
+    (target / "recipe.yaml").unlink(missing_ok=True)
+    link_tokenizer(folder, target)
+
+
+def round_scales(model: Any) -> None:
+    """Rounds scales to bfloat16 before the integers are chosen, so that storing them in 16 bits loses nothing."""
+    for module in model.modules():
+        scale = getattr(module, "weight_scale", None)
+        if scale is not None and scale.dtype not in HALF:
+            scale.data.copy_(scale.data.to(torch.bfloat16))
+
+
+def store_rest_in_16_bits(target: Path) -> None:
+    """On a CPU without bfloat16 the work is done in float32; the files hold scales, norms and embeddings in 16."""
+    for path in sorted(target.glob("*.safetensors")):
+        tensors = load_file(path)
+        if any(tensor.dtype == torch.float32 for tensor in tensors.values()):
+            halves = {
+                name: tensor.to(torch.bfloat16) if tensor.dtype == torch.float32 else tensor
+                for name, tensor in tensors.items()
+            }
+            with files.disk_errors(path):
+                save_file(halves, path, metadata={"format": "pt"})
+        path.chmod(0o644)
+    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    if config.get("dtype") == "float32":
+        files.write_json(target / "config.json", config | {"dtype": "bfloat16"})
+
+
+def calibration_batches(examples: Sequence[Example], *, max_tokens: int = BATCH_TOKENS) -> list[Batch]:
+    """Rows of similar length together, padded on the right; `loss_mask` keeps the padding out of every statistic.
+
+    Causal attention makes the padding invisible to the tokens before it. A batch has at most `max_tokens` places.
+    """
+    batches: list[list[Example]] = []
+    for example in sorted(examples, key=lambda example: len(example.input_ids)):
+        if batches and len(example.input_ids) * (len(batches[-1]) + 1) <= max_tokens:
+            batches[-1].append(example)
+        else:
+            batches.append([example])
+    return [_padded(batch) for batch in batches]
+
+
+def _padded(examples: Sequence[Example]) -> Batch:
+    width = max(len(example.input_ids) for example in examples)
+    ids = torch.zeros(len(examples), width, dtype=torch.long)
+    mask = torch.zeros(len(examples), width, dtype=torch.long)
+    for row, example in enumerate(examples):
+        ids[row, : len(example.input_ids)] = torch.tensor(example.input_ids)
+        mask[row, : len(example.input_ids)] = 1
+    return {"input_ids": ids, "loss_mask": mask}
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No log lines, bars or warnings of the libraries; their errors are raised, and their ERROR lines are said."""
+    from loguru import logger
+
+    logger.remove()
+    handler = logger.add(lambda message: say(str(message.record["message"])), level="ERROR")
+    original = tqdm.__init__
+
+    def disabled(bar: Any, *items: Any, **options: Any) -> None:
+        original(bar, *items, **options | {"disable": True})
+
+    with ExitStack() as stack:
+        stack.callback(logger.remove, handler)
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        stack.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.WARNING)
+        stack.enter_context(replaced(tqdm, "__init__", disabled))
+        stack.enter_context(environment_kept())  # oneshot switches the tokenizers' threads off for good
+        yield
+
+
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """`owner.name` is `value` inside the block."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextmanager
+def environment_kept() -> Iterator[None]:
+    """Environment variables set inside the block are gone after it."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def import_quietly() -> None:
+    """The first import of llm-compressor puts its log on stdout and warns there of a missing accelerator."""
+    if "llmcompressor" in sys.modules:
+        return
+    with quiet():
+        os.environ["LLM_COMPRESSOR_LOG_DISABLED"] = "true"
+        import compressed_tensors  # noqa: F401
+        import llmcompressor  # noqa: F401

@@ -1,0 +1,41 @@
+"""bf16 and fp16: plain safetensors of the merged model. The one place where merged weights are stored."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tunewright.core.registry import PluginOptions
+from tunewright.models.save import save_model
+from tunewright.models.tokens import Example
+from tunewright.quantize.scheme import EngineName, weight_counts
+
+DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
+
+
+class Sixteen:
+    """16-bit weights: the reference of the table."""
+
+    engine: EngineName = "transformers"
+    bits = 16.0
+    needs_calibration = False
+
+    def __init__(self, options: PluginOptions) -> None:
+        self.dtype = DTYPES[options.name]
+
+    def predicted_bytes(self, model: Any) -> int:
+        """Two bytes a weight."""
+        return 2 * sum(weight_counts(model))
+
+    def write(
+        self, model: Any, tokenizer_folder: Path, target: Path, *, calibration: Sequence[Example]
+    ) -> dict[str, Any]:
+        """Writes `model` in 16 bits."""
+        wanted = getattr(torch, self.dtype)
+        rounded = model if model.dtype == wanted else copy.deepcopy(model).to(wanted)
+        save_model(rounded, target, tokenizer_from=tokenizer_folder)
+        return {"dtype": self.dtype}

@@ -1,0 +1,216 @@
+"""The quantize stage: opens data and train artifacts, writes each variant, measures it, seals the table."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunewright.core import files
+from tunewright.core.chat import Conversation
+from tunewright.core.events import say
+from tunewright.core.registry import PluginOptions
+from tunewright.core.runs import Artifact, Output, Workspace, begin
+from tunewright.models import source
+from tunewright.models.config import ModelConfig
+from tunewright.models.load import choose_dtype
+from tunewright.models.tokens import ChatTokenizer, Example
+from tunewright.models.tuned import open_tuned
+from tunewright.quantize import measure, variants
+from tunewright.quantize.config import QuantizeConfig, VariantOptions
+from tunewright.quantize.measure import Result, Row, Scorer, Task
+
+TABLE = "table.json"
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """What every variant shares. model: the tuned model with weights rounded to the 16-bit reference."""
+
+    output: Output
+    train: Artifact
+    folder: Path
+    tokenizer: ChatTokenizer
+    model: Any
+    task: Task
+    calibration: list[Example]
+    batch_size: int
+
+
+def run(
+    workspace: Workspace,
+    config: QuantizeConfig,
+    *,
+    model: ModelConfig,
+    seed: int,
+    data: Artifact,
+    train: Artifact,
+    scorer: Scorer,
+    applies: Callable[[Conversation], bool],
+    max_new_tokens: int,
+    batch_size: int,
+    task: str = "",
+) -> Artifact:
+    """Writes and measures every variant of the tuned model. `task` names what `scorer` scores: another one makes the
+    stage run again. Raises QuantizeError when a variant cannot be built; then nothing is sealed."""
+    settings = {
+        "quantize": config.model_dump(mode="json"),
+        "model": model.model_dump(mode="json"),
+        "seed": seed,
+        "task": task,
+        "max_new_tokens": max_new_tokens,
+    }
+    output = begin(workspace, "quantize", settings, (workspace.reference(data), workspace.reference(train)))
+    if isinstance(output, Artifact):
+        return output
+    start = time.monotonic()
+    try:
+        bench = _prepare(
+            output,
+            config,
+            model=model,
+            seed=seed,
+            data=data,
+            train=train,
+            scorer=scorer,
+            applies=applies,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+        )
+        table, reference = _measure_all(bench, config.variants)
+        files.write_json(output.path / TABLE, table)
+        output.facts = _facts(bench, table, reference) | {"seconds": round(time.monotonic() - start, 2)}
+        return output.seal()
+    finally:
+        output.release()
+
+
+def _prepare(
+    output: Output,
+    config: QuantizeConfig,
+    *,
+    model: ModelConfig,
+    seed: int,
+    data: Artifact,
+    train: Artifact,
+    scorer: Scorer,
+    applies: Callable[[Conversation], bool],
+    max_new_tokens: int,
+    batch_size: int,
+) -> _Bench:
+    folder = source.resolve(model, output.workspace.root)
+    tokenizer = ChatTokenizer.load(folder)
+    max_length = min(tokenizer.max_length, model.max_length or tokenizer.max_length)
+    test = [Conversation.from_row(row) for row in data.jsonl("test.jsonl")]
+    rows = measure.choose_rows(test, applies, limit=config.task_rows, seed=seed)
+    task = Task(
+        rows=tuple(rows),
+        prompts=tuple(measure.prompts_of(rows, tokenizer, room=max_length - max_new_tokens)),
+        text=tuple(measure.all_token_examples(test, tokenizer, tokens=config.perplexity_tokens, max_length=max_length)),
+        scorer=scorer,
+        max_new_tokens=max_new_tokens,
+        latency_tokens=config.latency_tokens,
+        latency_repeats=config.latency_repeats,
+        seed=seed,
+    )
+    tuned = open_tuned(train, model, folder, dtype=choose_dtype(model.dtype))
+    tuned = variants.round_to_16_bits(tuned, variants.reference_name(config.variants))
+    calibration = _calibration(config, data, tokenizer, seed)
+    return _Bench(output, train, folder, tokenizer, tuned, task, calibration, batch_size)
+
+
+def _calibration(config: QuantizeConfig, data: Artifact, tokenizer: ChatTokenizer, seed: int) -> list[Example]:
+    if not any(variants.scheme_of(options).needs_calibration for options in config.variants):
+        return []
+    training = [Conversation.from_row(row) for row in data.jsonl("train.jsonl")]
+    drawn = variants.calibration_examples(
+        training, tokenizer, rows=config.calibration_rows, tokens=config.calibration_tokens, seed=seed
+    )
+    tokens = sum(len(example.input_ids) for example in drawn)
+    say(f"quantize: calibrating on {len(drawn)} of {len(training)} training rows ({tokens} tokens), seed {seed}")
+    return drawn
+
+
+def _measure_all(bench: _Bench, chosen: Sequence[PluginOptions]) -> tuple[list[Row], Row]:
+    """(rows in the order of the project file, the row of the 16-bit reference)."""
+    name = variants.reference_name(chosen)
+    stored = next((options for options in chosen if options.name == name), None)
+    if stored is None:
+        say(f"quantize: no 16-bit variant is listed, so {name} is measured in memory as the reference and not stored")
+        with _timed(bench, "measured", name):
+            reference = variants.measure_in_memory(
+                bench.task, bench.model, bench.tokenizer, batch_size=bench.batch_size
+            )
+    else:
+        reference = _variant(bench, stored)
+    rows = {}
+    for options in chosen:
+        result = reference if options is stored else _variant(bench, options)
+        rows[options.name] = _row(bench, options, result, reference)
+    first = rows.get(name) or _row(bench, VariantOptions(name=name), reference, reference)
+    return list(rows.values()), first
+
+
+def _variant(bench: _Bench, options: PluginOptions) -> Result:
+    """Writes one variant, loads it back and measures it."""
+    scheme, target = variants.scheme_of(options), bench.output.path / options.name
+    predicted = scheme.predicted_bytes(bench.model)
+    say(f"quantize: writing {options.name} (about {files.human_bytes(predicted)})")
+    with _timed(bench, "written", options.name) as facts:
+        facts |= variants.build(
+            scheme,
+            options.name,
+            bench.model,
+            folder=bench.folder,
+            target=target,
+            train=bench.train,
+            calibration=bench.calibration if scheme.needs_calibration else [],
+        )
+        facts |= {"bytes": measure.weight_bytes(target), "predicted_bytes": predicted}
+    with _timed(bench, "measured", options.name) as facts:
+        result = variants.measure_folder(
+            bench.task, scheme, target, model=bench.model, tokenizer=bench.tokenizer, batch_size=bench.batch_size
+        )
+        facts |= result.seconds
+    gc.collect()
+    return result
+
+
+def _row(bench: _Bench, options: PluginOptions, result: Result, reference: Result) -> Row:
+    assert isinstance(options, VariantOptions)
+    is_compressed = result is not reference and options.name in ("int8", "awq")
+    return measure.table_row(
+        options.name,
+        result,
+        reference,
+        max_loss=options.max_loss,
+        seed=bench.task.seed,
+        note=measure.speed_note(result, reference, compressed=is_compressed),
+    )
+
+
+@contextmanager
+def _timed(bench: _Bench, event: str, name: str) -> Iterator[dict[str, Any]]:
+    """Logs what the block took, with the facts it puts into the yielded dict."""
+    facts: dict[str, Any] = {}
+    start = time.monotonic()
+    yield facts
+    took = time.monotonic() - start
+    bench.output.events.write(event, scheme=name, took_s=round(took, 3), **facts)
+    say(f"quantize: {name} {event} in {took:.1f} s")
+
+
+def _facts(bench: _Bench, table: list[Row], reference: Row) -> dict[str, Any]:
+    return {
+        "reference": reference,
+        "accepted": [row["scheme"] for row in table if row["accepted"]],
+        "refused": [row["scheme"] for row in table if not row["accepted"]],
+        "task_rows": len(bench.task.rows),
+        "perplexity_tokens": sum(example.trained for example in bench.task.text),
+        "calibration_rows": len(bench.calibration),
+        "calibration_tokens": sum(len(example.input_ids) for example in bench.calibration),
+    }
