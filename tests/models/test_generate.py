@@ -150,7 +150,7 @@ def test_packed_linear_equals_the_plain_layer(
 ) -> None:
     from tunewright.models.packed_linear import PackedLinear, can_pack
 
-    if not can_pack():
+    if not can_pack(torch.float32):
         pytest.skip("this torch has no oneDNN linear")
     packed = for_inference(load_model(tiny, dtype=torch.float32))
     assert any(isinstance(module, PackedLinear) for module in packed.modules())

@@ -10,7 +10,7 @@ import torch
 
 from tunewright.models.load import load_model
 from tunewright.models.loss import mean_loss, packed_loss, padded_loss
-from tunewright.models.packing import ATTENTION, micro_batches
+from tunewright.models.packing import ATTENTION, common_prefix, computed_tokens, micro_batches, pack
 from tunewright.models.tokens import IGNORED, Example
 
 
@@ -35,8 +35,15 @@ def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
-def test_packed_equals_padded_in_loss_and_every_gradient(model: Any) -> None:
-    rows = examples()
+def with_prefix() -> list[Example]:
+    """The same rows behind seven common untrained tokens; one row's answer starts right after them."""
+    start = (9, 8, 7, 6, 5, 4, 3)
+    rows = [Example(start + row.input_ids, (IGNORED,) * 7 + row.labels, row.row_id) for row in examples()]
+    return [*rows, Example((*start, 50, 51), (*(IGNORED,) * 7, 50, 51), "answer first")]
+
+
+@pytest.mark.parametrize("rows", [examples(), with_prefix()], ids=["distinct", "shared start"])
+def test_packed_equals_padded_in_loss_and_every_gradient(model: Any, rows: list[Example]) -> None:
     plain_loss = padded_loss(model, rows)
     plain = gradients(model, plain_loss)
     model.set_attn_implementation(ATTENTION)
@@ -46,6 +53,17 @@ def test_packed_equals_padded_in_loss_and_every_gradient(model: Any) -> None:
     assert loss.item() == pytest.approx(plain_loss.item(), rel=1e-6)
     for name, gradient in plain.items():
         assert torch.allclose(packed[name], gradient, rtol=1e-4, atol=1e-7 * float(gradient.abs().max() + 1)), name
+
+
+def test_a_shared_start_is_computed_once() -> None:
+    rows = with_prefix()
+    whole = sum(len(row.input_ids) for row in rows)
+    assert common_prefix(rows) == 7
+    assert pack(rows, torch.device("cpu")).input_ids.shape[1] == whole - 7 * 6
+    assert computed_tokens(rows, max_tokens=1000, share_prefix=True) == whole - 7 * 6
+    assert computed_tokens(rows, max_tokens=1000, share_prefix=False) == whole
+    assert pack(rows, torch.device("cpu"), share_prefix=False).prefix == 0
+    assert common_prefix(rows[:1]) == common_prefix(examples()) == 0
 
 
 def test_a_packed_row_does_not_see_its_neighbour(model: Any) -> None:

@@ -12,8 +12,8 @@ import torch
 from quantize_kit import examples, logits, relative_error, spread
 from safetensors.torch import load_file
 
+from tunewright.models.compressed import load_compressed, round_input
 from tunewright.models.load import load_model
-from tunewright.quantize.compressed import load_compressed, round_input
 from tunewright.quantize.compressor import calibration_batches
 from tunewright.quantize.config import SCHEMES
 from tunewright.quantize.measure import weight_bytes

@@ -85,7 +85,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
 
 def for_inference(model: Any, *, pack: bool = True) -> Any:
     """`model` made ready to generate: on CPU its linear layers are prepacked (irreversible; do not train it after)."""
-    if pack and model.device.type == "cpu" and can_pack():
+    if pack and model.device.type == "cpu" and can_pack(model.dtype):
         pack_linears(model)
     return model.eval()
 

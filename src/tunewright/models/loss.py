@@ -14,16 +14,17 @@ from tunewright.models.packing import ATTENTION, micro_batches, pack
 from tunewright.models.tokens import IGNORED, Example
 
 
-def packed_loss(model: Any, examples: Sequence[Example]) -> Tensor:
+def packed_loss(model: Any, examples: Sequence[Example], *, share_prefix: bool = True) -> Tensor:
     """Sum of cross entropy in nats over the trained tokens of one packed micro-batch. Scalar, float32.
 
     The model's attention implementation must be `packing.ATTENTION`.
     """
-    batch = pack(examples, model.device)
+    batch = pack(examples, model.device, share_prefix=share_prefix)
     output = model(
         input_ids=batch.input_ids,
         position_ids=batch.position_ids,
         cu_seq_lens_q=batch.cu_seq_lens,
+        shared_prefix=batch.prefix,
         use_cache=False,
         logits_to_keep=batch.keep,
     )

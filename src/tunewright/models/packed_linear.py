@@ -45,6 +45,12 @@ def pack_linears(model: Any) -> int:
     return packed
 
 
-def can_pack() -> bool:
-    """Whether this torch has the oneDNN operators."""
-    return bool(torch.backends.mkldnn.is_available()) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this torch and CPU have the oneDNN operators for `dtype` (16-bit ones need AVX512BW or AVX-NE)."""
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        return False
+    try:
+        torch.ops.mkldnn._reorder_linear_weight(torch.zeros(1, 1, dtype=dtype), _ROWS)
+    except RuntimeError:
+        return False
+    return True

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
-import os
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from tqdm import tqdm  # type: ignore[import-untyped]
 
 from tunewright.core import files
-from tunewright.core.events import say
 from tunewright.models.load import load_tokenizer
+from tunewright.models.quiet import quiet
 from tunewright.models.save import link_tokenizer
 from tunewright.models.tokens import Example
 
@@ -111,58 +105,3 @@ def _padded(examples: Sequence[Example]) -> Batch:
         ids[row, : len(example.input_ids)] = torch.tensor(example.input_ids)
         mask[row, : len(example.input_ids)] = 1
     return {"input_ids": ids, "loss_mask": mask}
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No log lines, bars or warnings of the libraries; their errors are raised, and their ERROR lines are said."""
-    from loguru import logger
-
-    logger.remove()
-    handler = logger.add(lambda message: say(str(message.record["message"])), level="ERROR")
-    original = tqdm.__init__
-
-    def disabled(bar: Any, *items: Any, **options: Any) -> None:
-        original(bar, *items, **options | {"disable": True})
-
-    with ExitStack() as stack:
-        stack.callback(logger.remove, handler)
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        stack.callback(logging.disable, logging.root.manager.disable)
-        logging.disable(logging.WARNING)
-        stack.enter_context(replaced(tqdm, "__init__", disabled))
-        stack.enter_context(environment_kept())  # oneshot switches the tokenizers' threads off for good
-        yield
-
-
-@contextmanager
-def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """`owner.name` is `value` inside the block."""
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
-
-
-@contextmanager
-def environment_kept() -> Iterator[None]:
-    """Environment variables set inside the block are gone after it."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def import_quietly() -> None:
-    """The first import of llm-compressor puts its log on stdout and warns there of a missing accelerator."""
-    if "llmcompressor" in sys.modules:
-        return
-    with quiet():
-        os.environ["LLM_COMPRESSOR_LOG_DISABLED"] = "true"
-        import compressed_tensors  # noqa: F401
-        import llmcompressor  # noqa: F401

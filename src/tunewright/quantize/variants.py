@@ -17,11 +17,11 @@ from tunewright.core.chat import Conversation
 from tunewright.core.errors import TunewrightError
 from tunewright.core.registry import PluginOptions
 from tunewright.core.runs import Artifact
+from tunewright.models.compressed import load_compressed
 from tunewright.models.config import ModelInfo
 from tunewright.models.load import for_inference, load_model
 from tunewright.models.tokens import IGNORED, ChatTokenizer, Example
 from tunewright.models.tuned import INFO, WEIGHTS, model_info
-from tunewright.quantize.compressed import load_compressed
 from tunewright.quantize.config import SCHEMES
 from tunewright.quantize.engines import LlamaCppEngine, TransformersEngine
 from tunewright.quantize.gguf_file import dequantized

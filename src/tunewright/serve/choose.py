@@ -11,6 +11,7 @@ from tunewright.core import manifest
 from tunewright.core.errors import ArtifactError
 from tunewright.core.runs import Artifact, Workspace
 from tunewright.models import source, tuned
+from tunewright.models.compressed import load_compressed
 from tunewright.models.config import ModelConfig, ModelInfo
 from tunewright.models.load import choose_dtype, for_inference, load_model
 from tunewright.models.tokens import ChatTokenizer
@@ -110,8 +111,11 @@ def _variant(workspace: Workspace, model: ModelConfig, quantize: Artifact, schem
         tokenizer = ChatTokenizer.load(source.checked(folder))
         tuned.check_template(info, tokenizer, quantize)
         dtype = choose_dtype(model.dtype)
-        loaded = load_model(folder, dtype=dtype, trust_remote_code=model.trust_remote_code)
-        return Loaded(for_inference(loaded), tokenizer, _context(tokenizer, info, loaded))
+        if info.bits < 16:
+            loaded = load_compressed(folder, dtype=dtype)
+        else:
+            loaded = for_inference(load_model(folder, dtype=dtype, trust_remote_code=model.trust_remote_code))
+        return Loaded(loaded, tokenizer, _context(tokenizer, info, loaded))
 
     return Choice(quantize, scheme, f"serving {workspace.relative(folder)}: {why}", load)
 

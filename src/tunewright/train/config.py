@@ -72,6 +72,8 @@ class TrainConfig(Section):
     """Tokens computed at once: what bounds the memory. A longer row is a micro-batch of its own."""
     packing: bool = True
     """Rows of a micro-batch in one sequence, each attending only to itself; off: padded rows sorted by length."""
+    share_prefix: bool = True
+    """With packing: a start that the rows of a micro-batch share (a system turn) is computed once."""
     gradient_checkpointing: bool = False
     """Recomputes activations in the backward pass: less memory, about 16 % slower."""
     evaluations_per_epoch: int = Field(default=2, ge=1)

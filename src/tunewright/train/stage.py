@@ -18,7 +18,7 @@ from tunewright.core.runs import Artifact, Output, Workspace, begin
 from tunewright.models import source, tuned
 from tunewright.models.config import ModelConfig, ModelInfo
 from tunewright.models.load import choose_dtype, device, load_model
-from tunewright.models.packing import ATTENTION
+from tunewright.models.packing import ATTENTION, computed_tokens
 from tunewright.models.tokens import ChatTokenizer, Example
 from tunewright.train import record
 from tunewright.train.callbacks import Reporting, StopOnSignal, WholeCheckpoints
@@ -79,7 +79,8 @@ def _train(job: _Job, data: Artifact) -> Artifact:
     model = _prepare(job, method)
     tokens = [sum(len(training[row].input_ids) for row in step) for step in plan.steps]
     weights = record.weights_of(model)
-    _announce(config, weights, rows=len(training), steps=len(plan.steps), tokens=sum(tokens))
+    computed = _computed(config, training, plan)
+    _announce(config, weights, rows=len(training), steps=len(plan.steps), tokens=(sum(tokens), sum(computed)))
     with StopOnSignal() as stop:
         trainer = make_trainer(
             model,
@@ -98,9 +99,16 @@ def _train(job: _Job, data: Artifact) -> Artifact:
     info = _info(job, method, tokenizer, limit=limit, dtype=next(model.parameters()).dtype)
     files.write_json(output.path / tuned.INFO, info.model_dump())
     _record(job, trainer, plan, seconds=seconds, tokens=sum(tokens[: trainer.state.global_step]))
-    output.facts |= weights
+    output.facts |= {**weights, "computed_tokens": sum(computed[: trainer.state.global_step])}
     shutil.rmtree(output.path / CHECKPOINTS, ignore_errors=True)
     return output.seal()
+
+
+def _computed(config: TrainConfig, training: list[Example], plan: StepPlan) -> list[int]:
+    """Tokens each step computes."""
+    share, limit = config.packing and config.share_prefix, config.micro_batch_tokens
+    steps = ([training[row] for row in step] for step in plan.steps)
+    return [computed_tokens(rows, max_tokens=limit, share_prefix=share) for rows in steps]
 
 
 def _examples(data: Artifact, split: str, tokenizer: ChatTokenizer, limit: int) -> list[Example]:
@@ -131,12 +139,12 @@ def _prepare(job: _Job, method: Method) -> Any:
     return method.prepare(loaded)
 
 
-def _announce(config: TrainConfig, weights: dict[str, Any], *, rows: int, steps: int, tokens: int) -> None:
+def _announce(config: TrainConfig, weights: dict[str, Any], *, rows: int, steps: int, tokens: tuple[int, int]) -> None:
     trained, total = weights["trained_parameters"], weights["total_parameters"]
     say(
         f"train: {config.method.name} in {weights['dtype']} on {device()}, {trained:,} of {total:,} weights "
-        f"({trained / total:.2%}); {rows} rows, {steps} steps, {tokens:,} tokens, "
-        f"micro-batches of up to {config.micro_batch_tokens} tokens"
+        f"({trained / total:.2%}); {rows} rows, {steps} steps, {tokens[0]:,} tokens, "
+        f"{tokens[1]:,} computed after sharing prefixes, micro-batches of up to {config.micro_batch_tokens} tokens"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ class PackedTrainer(Trainer):
     def __init__(self, *, settings: TrainConfig, validation: Sequence[Example], **rest: Any) -> None:
         super().__init__(data_collator=_only_item, **rest)
         self._settings, self._validation = settings, validation
-        self._micro_loss = packed_loss if settings.packing else padded_loss
+        packed = partial(packed_loss, share_prefix=settings.share_prefix)
+        self._micro_loss = packed if settings.packing else padded_loss
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)

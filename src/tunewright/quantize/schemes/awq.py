@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from tunewright.core.events import Progress
+from tunewright.models.quiet import import_quietly, replaced
 from tunewright.models.tokens import Example
-from tunewright.quantize.compressor import calibration_batches, compress, import_quietly, replaced
+from tunewright.quantize.compressor import calibration_batches, compress
 from tunewright.quantize.config import AwqOptions
 from tunewright.quantize.scheme import (
     EngineName,
@@ -22,7 +23,7 @@ from tunewright.quantize.scheme import (
     weight_counts,
 )
 
-import_quietly()
+import_quietly("llmcompressor")
 
 
 class Awq:

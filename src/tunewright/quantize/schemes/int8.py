@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tunewright.models.quiet import import_quietly
 from tunewright.models.tokens import Example
-from tunewright.quantize.compressor import compress, import_quietly
+from tunewright.quantize.compressor import compress
 from tunewright.quantize.config import Int8Options
 from tunewright.quantize.scheme import EngineName, head_name, inner_linears, weight_counts
 
-import_quietly()
+import_quietly("llmcompressor")
 
 
 class Int8:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tunewright.models.load import for_inference, load_model
-from tunewright.quantize.compressor import import_quietly, quiet
+from tunewright.models.quiet import import_quietly, quiet
 
 INT8_STEPS = 127.5
 """compressed-tensors spreads the largest value of a token over half of its 255 steps."""
@@ -41,9 +41,9 @@ def round_input(x: Tensor) -> Tensor:
 def load_compressed(folder: Path, *, dtype: torch.dtype, pack: bool = True) -> Any:
     """The model in `folder` with plain linear layers, ready to generate.
 
-    pack=False keeps compressed-tensors' own modules (slower, the same numbers: tests/quantize/test_compressed.py).
+    pack=False keeps compressed-tensors' own modules (slower, same numbers: tests/quantize/test_quantize_schemes.py).
     """
-    import_quietly()
+    import_quietly("compressed_tensors")
     with quiet():
         model = load_model(folder, dtype=dtype)
         with torch.inference_mode():
