@@ -10,7 +10,7 @@ import torch
 
 from tunewright.models.load import load_model
 from tunewright.models.loss import mean_loss, packed_loss, padded_loss
-from tunewright.models.packing import ATTENTION, common_prefix, computed_tokens, micro_batches, pack
+from tunewright.models.packing import ATTENTION, computed_tokens, micro_batches, pack
 from tunewright.models.tokens import IGNORED, Example
 
 
@@ -35,14 +35,18 @@ def gradients(model: Any, loss: torch.Tensor) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters()}
 
 
-def with_prefix() -> list[Example]:
-    """The same rows behind seven common untrained tokens; one row's answer starts right after them."""
-    start = (9, 8, 7, 6, 5, 4, 3)
-    rows = [Example(start + row.input_ids, (IGNORED,) * 7 + row.labels, row.row_id) for row in examples()]
-    return [*rows, Example((*start, 50, 51), (*(IGNORED,) * 7, 50, 51), "answer first")]
+def with_prefixes() -> list[Example]:
+    """The same rows behind seven common untrained tokens, three of them behind seven others; one row's answer starts
+    right after them; one row shares nothing."""
+    found = []
+    for number, row in enumerate(examples()):
+        start = (9, 8, 7, 6, 5, 4, 3) if number % 2 else (1, 2, 1, 2, 1, 2, 1)
+        found.append(Example(start + row.input_ids, (IGNORED,) * 7 + row.labels, row.row_id))
+    answer_first = Example((9, 8, 7, 6, 5, 4, 3, 50, 51), (*(IGNORED,) * 7, 50, 51), "answer first")
+    return [*found, answer_first, examples()[1]]
 
 
-@pytest.mark.parametrize("rows", [examples(), with_prefix()], ids=["distinct", "shared start"])
+@pytest.mark.parametrize("rows", [examples(), with_prefixes()], ids=["distinct", "shared starts"])
 def test_packed_equals_padded_in_loss_and_every_gradient(model: Any, rows: list[Example]) -> None:
     plain_loss = padded_loss(model, rows)
     plain = gradients(model, plain_loss)
@@ -56,21 +60,21 @@ def test_packed_equals_padded_in_loss_and_every_gradient(model: Any, rows: list[
 
 
 def test_a_shared_start_is_computed_once() -> None:
-    rows = with_prefix()
+    rows = with_prefixes()
     whole = sum(len(row.input_ids) for row in rows)
-    assert common_prefix(rows) == 7
-    assert pack(rows, torch.device("cpu")).input_ids.shape[1] == whole - 7 * 6
-    assert computed_tokens(rows, max_tokens=1000, share_prefix=True) == whole - 7 * 6
+    saved = 7 * (4 - 1) + 7 * (3 - 1)
+    assert pack(rows, torch.device("cpu")).input_ids.shape[1] == whole - saved
+    assert computed_tokens(rows, max_tokens=1000, share_prefix=True) == whole - saved
     assert computed_tokens(rows, max_tokens=1000, share_prefix=False) == whole
-    assert pack(rows, torch.device("cpu"), share_prefix=False).prefix == 0
-    assert common_prefix(rows[:1]) == common_prefix(examples()) == 0
+    assert pack(rows, torch.device("cpu"), share_prefix=False).input_ids.shape[1] == whole
+    assert pack(examples(), torch.device("cpu")).input_ids.shape[1] == sum(len(row.input_ids) for row in examples())
 
 
 def test_a_packed_row_does_not_see_its_neighbour(model: Any) -> None:
     rows = examples()
     model.set_attn_implementation(ATTENTION)
-    alone = float(packed_loss(model, rows[3:4]))
-    with_neighbours = float(packed_loss(model, rows)) - float(packed_loss(model, rows[:3] + rows[4:]))
+    alone = packed_loss(model, rows[3:4]).item()
+    with_neighbours = (packed_loss(model, rows) - packed_loss(model, rows[:3] + rows[4:])).item()
     assert with_neighbours == pytest.approx(alone, rel=1e-5)
 
 

@@ -12,6 +12,7 @@ from tunewright.models.choice import choose
 from tunewright.models.generate import Request, Sampling, generate
 from tunewright.models.tokens import IGNORED, ChatTokenizer
 
+LABEL_SLACK = 8
 SMALLEST_GROUP = 8
 """Fewer prompts with one beginning are batched with the rest: half-empty batches cost more than the beginning."""
 
@@ -29,9 +30,11 @@ def answer(
     """One sample a prompt, in order; intent prompts also get a constrained choice. `name` is shown with progress."""
     requests: dict[int, Request] = {}
     choices: dict[int, str] = {}
-    sampling = Sampling(max_new_tokens=max_new_tokens)
     for rows in groups(prompts):
         ids = [prompts[row].ids for row in rows]
+        is_intent = all(prompts[row].is_intent for row in rows)
+        limit = label_room(tokenizer, labels, max_new_tokens) if is_intent else max_new_tokens
+        sampling = Sampling(max_new_tokens=limit)
         found = generate(model, tokenizer, ids, sampling, batch_size=batch_size, label=f"{name}: answers")
         requests |= zip(rows, found, strict=True)
     for rows in groups(prompts, intent_only=True):
@@ -39,6 +42,12 @@ def answer(
         chosen = choose_labels(model, tokenizer, ids, labels, batch_size=batch_size, name=name)
         choices |= zip(rows, chosen, strict=True)
     return [_sample(prompt, requests[row], choices.get(row)) for row, prompt in enumerate(prompts)]
+
+
+def label_room(tokenizer: ChatTokenizer, labels: Sequence[str], max_new_tokens: int) -> int:
+    """Tokens an intent answer may take: the longest label and LABEL_SLACK more for quotes and the like. A longer
+    answer is no label, so nothing that could be right is cut."""
+    return min(max_new_tokens, max(len(label_ids(tokenizer, label)) for label in labels) + LABEL_SLACK)
 
 
 def _sample(prompt: Prompt, request: Request, choice: str | None) -> Sample:

@@ -72,16 +72,21 @@ def _tree(answers: Sequence[Path]) -> dict[Path, list[int]]:
 def _search(
     batch: RunningBatch, prompts: list[list[int]], children: dict[Path, list[int]], answers: dict[Path, int]
 ) -> list[Path]:
+    """The most probable answer of each prompt. Round r expands the 2^r best open paths of every row at once: a sure
+    model is done after one or two, an unsure one needs few rounds."""
     logits, layers, mask = batch.prefill(prompts)
     searches = [_Search() for _ in prompts]
     for row, search in enumerate(searches):
         _expand(search, (), 0.0, logits[row], children)
+    width = 1
     while active := [row for row, search in enumerate(searches) if _advance(search, answers)]:
-        best = [searches[row].open[0] for row in active]
-        found = _path_logits(batch, [path for _, path in best], kv.select(layers, active), mask[active])
-        for row, (cost, path), row_logits in zip(active, best, found, strict=True):
-            heapq.heappop(searches[row].open)
-            _expand(searches[row], path, cost, row_logits, children)
+        expanded = [_best_open(searches[row], width, answers) for row in active]
+        paths = [[path for _, path in best] for best in expanded]
+        found = _tree_logits(batch, paths, kv.select(layers, active), mask[active])
+        for row, best, row_logits in zip(active, expanded, found, strict=True):
+            for (cost, path), path_logits in zip(best, row_logits, strict=True):
+                _expand(searches[row], path, cost, path_logits, children)
+        width *= 2
     return [search.answer or () for search in searches]
 
 
@@ -92,6 +97,18 @@ def _advance(search: _Search, answers: dict[Path, int]) -> bool:
     return search.answer is None
 
 
+def _best_open(search: _Search, width: int, answers: dict[Path, int]) -> list[tuple[float, Path]]:
+    """Takes up to `width` best unfinished paths off the heap; whole answers stay on it."""
+    taken: list[tuple[float, Path]] = []
+    whole: list[tuple[float, Path]] = []
+    while search.open and len(taken) < width:
+        cost, path = heapq.heappop(search.open)
+        (whole if path in answers else taken).append((cost, path))
+    for item in whole:
+        heapq.heappush(search.open, item)
+    return taken
+
+
 def _expand(search: _Search, path: Path, cost: float, logits: Tensor, children: dict[Path, list[int]]) -> None:
     """Puts the continuations of `path` on the heap. logits: [V]."""
     log_probabilities = torch.log_softmax(logits, -1)[children[path]].tolist()
@@ -99,19 +116,29 @@ def _expand(search: _Search, path: Path, cost: float, logits: Tensor, children: 
         heapq.heappush(search.open, (cost - value, (*path, token)))
 
 
-def _path_logits(batch: RunningBatch, paths: list[Path], layers: kv.Layers, mask: Tensor) -> Tensor:
-    """Logits [B, V] after each path on top of each row's prompt; paths are padded on the right."""
-    width = max(map(len, paths))
-    ids = torch.tensor([[*path, *[0] * (width - len(path))] for path in paths], device=mask.device)
-    used = torch.tensor([[1] * len(path) + [0] * (width - len(path)) for path in paths], device=mask.device)
-    positions = mask.sum(1, keepdim=True) + torch.arange(width, device=mask.device)
-    output = batch.model(
-        input_ids=ids,
-        attention_mask=torch.cat([mask, used], 1),
-        position_ids=positions,
-        past_key_values=kv.cache_of(layers),
-        use_cache=True,
-    )
-    last = torch.tensor([len(path) - 1 for path in paths], device=mask.device)
-    logits: Tensor = output.logits[torch.arange(len(paths), device=mask.device), last]
-    return logits.float()
+def _tree_logits(batch: RunningBatch, paths: list[list[Path]], layers: kv.Layers, mask: Tensor) -> list[list[Tensor]]:
+    """Logits [V] after each path of each row. A row's paths are one tree behind its prompt: every token sees the
+    prompt, the tokens before it on its path, and itself."""
+    trees = [sorted({path[:end] for path in row for end in range(1, len(path) + 1)}) for row in paths]
+    size, start = max(map(len, trees)), mask.shape[1]
+    ids = torch.zeros(len(trees), size, dtype=torch.long)
+    positions = torch.zeros(len(trees), size, dtype=torch.long)
+    sees = torch.zeros(len(trees), 1, size, start + size, dtype=torch.bool)
+    sees[:, 0, torch.arange(size), start + torch.arange(size)] = True
+    sees[..., :start] = mask.bool().cpu()[:, None, None]
+    lengths = mask.sum(1).tolist()
+    places = [{path: index for index, path in enumerate(tree)} for tree in trees]
+    for row, own in enumerate(places):
+        for path, index in own.items():
+            ids[row, index] = path[-1]
+            positions[row, index] = lengths[row] + len(path) - 1
+            for end in range(1, len(path)):
+                sees[row, 0, index, start + own[path[:end]]] = True
+        output = batch.model(
+            input_ids=ids.to(mask.device),
+            attention_mask=sees.to(mask.device),
+            position_ids=positions.to(mask.device),
+            past_key_values=kv.cache_of(layers),
+            use_cache=True,
+        )
+    return [[output.logits[row, places[row][path]].float() for path in wanted] for row, wanted in enumerate(paths)]

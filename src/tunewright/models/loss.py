@@ -23,8 +23,7 @@ def packed_loss(model: Any, examples: Sequence[Example], *, share_prefix: bool =
     output = model(
         input_ids=batch.input_ids,
         position_ids=batch.position_ids,
-        cu_seq_lens_q=batch.cu_seq_lens,
-        shared_prefix=batch.prefix,
+        segments=batch.segments,
         use_cache=False,
         logits_to_keep=batch.keep,
     )

@@ -22,68 +22,101 @@ from transformers.masking_utils import AttentionMaskInterface
 from tunewright.models.tokens import IGNORED, Example
 
 ATTENTION = "tunewright_packed"
-MIN_PREFIX = 4
+MIN_PREFIX = 6
 """A shorter common start costs more as a segment of its own than it saves."""
 
 
 @dataclass(frozen=True)
+class Segment:
+    """Positions start..end of a packed sequence. It attends to itself causally and to all of prefix_start..prefix_end,
+    the segment with the start it shares with others (empty: none)."""
+
+    start: int
+    end: int
+    prefix_start: int = 0
+    prefix_end: int = 0
+
+
+@dataclass(frozen=True)
 class PackedBatch:
-    """input_ids, position_ids: [1, T] int64; cu_seq_lens: [S + 1] int32, borders of the S segments; keep: [n] int64
-    positions whose next token is trained; targets: [n] int64 those tokens; prefix: length of the first segment when
-    it is a prefix that all other segments continue, else 0."""
+    """input_ids, position_ids: [1, T] int64; segments cover 0..T; keep: [n] int64 positions whose next token is
+    trained; targets: [n] int64 those tokens."""
 
     input_ids: Tensor
     position_ids: Tensor
-    cu_seq_lens: Tensor
+    segments: tuple[Segment, ...]
     keep: Tensor
     targets: Tensor
-    prefix: int
 
 
 def pack(examples: Sequence[Example], device: torch.device, *, share_prefix: bool = True) -> PackedBatch:
-    """Concatenates `examples`, their common untrained start (a system turn) once in front. A label is predicted from
-    the position before it."""
-    shared = common_prefix(examples) if share_prefix else 0
-    ids, positions = list(examples[0].input_ids[:shared]), list(range(shared))
-    borders, keep, targets = [0, shared] if shared else [0], [], []
-    for example in examples:
-        assert example.labels[0] == IGNORED, "nothing predicts a row's first token"
-        offset = len(ids) - shared
-        trained = [index for index, label in enumerate(example.labels) if label != IGNORED]
-        keep += [shared - 1 if index == shared else offset + index - 1 for index in trained]
-        targets += [example.labels[index] for index in trained]
-        ids += example.input_ids[shared:]
-        positions += range(shared, len(example.input_ids))
-        borders.append(len(ids))
+    """Concatenates `examples`; an untrained start that several share (a system turn) stands once in front of them. A
+    label is predicted from the position before it."""
+    ids: list[int] = []
+    positions: list[int] = []
+    segments: list[Segment] = []
+    keep: list[int] = []
+    targets: list[int] = []
+    for family, shared in families(examples, share_prefix=share_prefix):
+        prefix = (len(ids), len(ids) + shared)
+        if shared:
+            segments.append(Segment(*prefix))
+            ids += family[0].input_ids[:shared]
+            positions += range(shared)
+        for example in family:
+            assert example.labels[0] == IGNORED, "nothing predicts a row's first token"
+            offset = len(ids) - shared
+            trained = [index for index, label in enumerate(example.labels) if label != IGNORED]
+            keep += [prefix[1] - 1 if shared and index == shared else offset + index - 1 for index in trained]
+            targets += [example.labels[index] for index in trained]
+            ids += example.input_ids[shared:]
+            positions += range(shared, len(example.input_ids))
+            segments.append(Segment(offset + shared, len(ids), *(prefix if shared else ())))
     return PackedBatch(
         torch.tensor([ids], device=device),
         torch.tensor([positions], device=device),
-        torch.tensor(borders, dtype=torch.int32, device=device),
+        tuple(segments),
         torch.tensor(keep, dtype=torch.long, device=device),
         torch.tensor(targets, dtype=torch.long, device=device),
-        shared,
     )
 
 
-def common_prefix(examples: Sequence[Example]) -> int:
-    """Number of untrained tokens all rows start with, leaving each row one; 0 when it is not worth a segment."""
-    if len(examples) < 2:
+def families(examples: Sequence[Example], *, share_prefix: bool) -> list[tuple[list[Example], int]]:
+    """(rows, length of the untrained start they share) groups. Rows are ordered by their tokens and cut where
+    neighbours have less than MIN_PREFIX tokens in common."""
+    if not share_prefix:
+        return [(list(examples), 0)]
+    ordered = sorted(examples, key=lambda example: example.input_ids)
+    groups: list[list[Example]] = [ordered[:1]]
+    for before, example in pairwise(ordered):
+        if _common(before.input_ids, example.input_ids) >= MIN_PREFIX:
+            groups[-1].append(example)
+        else:
+            groups.append([example])
+    return [(group, _common_prefix(group)) for group in groups]
+
+
+def _common(first: Sequence[int], second: Sequence[int]) -> int:
+    shorter = min(len(first), len(second))
+    return next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), shorter)
+
+
+def _common_prefix(group: Sequence[Example]) -> int:
+    """Untrained tokens that all rows of an ordered group start with, leaving each row one token."""
+    if len(group) < 2:
         return 0
-    first = min(example.input_ids for example in examples)
-    last = max(example.input_ids for example in examples)
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    for example in examples:
+    shared = _common(group[0].input_ids, group[-1].input_ids)
+    for example in group:
         trained = next((i for i, label in enumerate(example.labels) if label != IGNORED), len(example.labels))
-        same = min(same, trained, len(example.input_ids) - 1)
-    return same if same >= MIN_PREFIX else 0
+        shared = min(shared, trained, len(example.input_ids) - 1)
+    return shared if shared >= MIN_PREFIX else 0
 
 
 def computed_tokens(examples: Sequence[Example], *, max_tokens: int, share_prefix: bool) -> int:
-    """Tokens that a step over `examples` computes: prefixes count once a micro-batch."""
-    total = 0
+    """Tokens that a step over `examples` computes: a shared start counts once a micro-batch."""
+    total = sum(len(example.input_ids) for example in examples)
     for group in micro_batches(examples, max_tokens=max_tokens):
-        shared = common_prefix(group) if share_prefix else 0
-        total += sum(len(example.input_ids) for example in group) - shared * (len(group) - 1)
+        total -= sum(shared * (len(rows) - 1) for rows, shared in families(group, share_prefix=share_prefix))
     return total
 
 
@@ -112,24 +145,23 @@ def attend(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    cu_seq_lens_q: Tensor | None = None,
-    shared_prefix: int = 0,
+    segments: Sequence[Segment] = (),
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention within each packed segment, and to the shared prefix. query: [1, H, T, D]; key, value:
-    [1, H_kv, T, D]; returns [1, T, H, D]. The signature is transformers' attention interface."""
-    assert cu_seq_lens_q is not None, "packed attention needs cu_seq_lens"
-    settings = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
+    """Attention within each segment and to its prefix. query: [1, H, T, D]; key, value: [1, H_kv, T, D]; returns
+    [1, T, H, D]. The signature is transformers' attention interface."""
+    assert segments, "packed attention needs the segments"
+    settings: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
     parts = []
-    for start, end in pairwise(cu_seq_lens_q.tolist()):
-        own = slice(start, end)
+    for segment in segments:
+        own, prefix = slice(segment.start, segment.end), slice(segment.prefix_start, segment.prefix_end)
+        length, shared = segment.end - segment.start, segment.prefix_end - segment.prefix_start
         keys, values = key[:, :, own], value[:, :, own]
-        if shared_prefix and start:
-            keys = torch.cat([key[:, :, :shared_prefix], keys], 2)
-            values = torch.cat([value[:, :, :shared_prefix], values], 2)
-            settings |= {"attn_mask": _after_prefix(shared_prefix, end - start, query.device), "is_causal": False}
-        else:
-            settings |= {"attn_mask": None, "is_causal": True}
+        if shared:
+            keys = torch.cat([key[:, :, prefix], keys], 2)
+            values = torch.cat([value[:, :, prefix], values], 2)
+        settings["is_causal"] = not shared
+        settings["attn_mask"] = _after_prefix(shared, length, query.device) if shared else None
         parts.append(scaled_dot_product_attention(query[:, :, own], keys, values, **settings))
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
