@@ -175,3 +175,24 @@ def test_choice_equals_scoring_every_answer(model: Any, tokenizer: ChatTokenizer
 
     expected = [max(range(len(answers)), key=lambda i, p=prompt: score(p, answers[i])) for prompt in prompts]
     assert choose(model, tokenizer, prompts, answers, batch_size=4) == expected
+
+
+@pytest.mark.parametrize("whole_tree", [0, 256], ids=["rounds only", "whole tree"])
+def test_choice_is_the_same_by_rounds_and_by_the_whole_tree(
+    model: Any, tokenizer: ChatTokenizer, prompts: list[list[int]], monkeypatch: pytest.MonkeyPatch, whole_tree: int
+) -> None:
+    """Answers that a random model finds about equally probable need many rounds."""
+    from tunewright.models import choice
+
+    answers = [
+        (*tokenizer.encode(f"{first}{second}{third}"), 258) for first in "abc" for second in "xyz" for third in "12"
+    ]
+    monkeypatch.setattr(choice, "WHOLE_TREE", whole_tree)
+    found = choose(model, tokenizer, prompts, answers)
+    for prompt, index in zip(prompts, found, strict=True):
+        scores = []
+        for answer in answers:
+            with torch.inference_mode():
+                logits = model(input_ids=torch.tensor([[*prompt, *answer]])).logits[0].log_softmax(-1)
+            scores.append(sum(float(logits[len(prompt) - 1 + i, token]) for i, token in enumerate(answer)))
+        assert scores[index] == pytest.approx(max(scores), abs=1e-5)

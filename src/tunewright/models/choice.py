@@ -20,6 +20,9 @@ from tunewright.models.generate import RunningBatch, shared_prefix
 from tunewright.models.tokens import ChatTokenizer
 
 Path = tuple[int, ...]
+WIDEST_ROUND = 4
+WHOLE_TREE = 256
+"""Paths of a tree that is cheaper to compute whole than in further rounds."""
 
 
 @dataclass
@@ -73,13 +76,18 @@ def _search(
     batch: RunningBatch, prompts: list[list[int]], children: dict[Path, list[int]], answers: dict[Path, int]
 ) -> list[Path]:
     """The most probable answer of each prompt. Round r expands the 2^r best open paths of every row at once: a sure
-    model is done after one or two, an unsure one needs few rounds."""
+    model is done after one or two. Rows still open after three rounds get a small tree whole."""
     logits, layers, mask = batch.prefill(prompts)
     searches = [_Search() for _ in prompts]
     for row, search in enumerate(searches):
         _expand(search, (), 0.0, logits[row], children)
     width = 1
     while active := [row for row, search in enumerate(searches) if _advance(search, answers)]:
+        if width > WIDEST_ROUND and len(children) <= WHOLE_TREE:
+            best = _whole_tree(batch, children, list(answers), kv.select(layers, active), mask[active], logits[active])
+            for row, answer in zip(active, best, strict=True):
+                searches[row].answer = answer
+            break
         expanded = [_best_open(searches[row], width, answers) for row in active]
         paths = [[path for _, path in best] for best in expanded]
         found = _tree_logits(batch, paths, kv.select(layers, active), mask[active])
@@ -88,6 +96,29 @@ def _search(
                 _expand(searches[row], path, cost, path_logits, children)
         width *= 2
     return [search.answer or () for search in searches]
+
+
+def _whole_tree(
+    batch: RunningBatch,
+    children: dict[Path, list[int]],
+    answers: list[Path],
+    layers: kv.Layers,
+    mask: Tensor,
+    first: Tensor,
+) -> list[Path]:
+    """The most probable answer of each row from all paths in one pass. first: [B, V] logits after the prompt."""
+    inner = [path for path in children if path]
+    found = _tree_logits(batch, [inner] * len(mask), layers, mask)
+    best = []
+    for row, row_logits in enumerate(found):
+        after = dict(zip(inner, row_logits, strict=True)) | {(): first[row]}
+        steps = {
+            (*path, token): value
+            for path, tokens in children.items()
+            for token, value in zip(tokens, torch.log_softmax(after[path], -1)[tokens].tolist(), strict=True)
+        }
+        best.append(max(answers, key=lambda answer, s=steps: sum(s[answer[: i + 1]] for i in range(len(answer)))))
+    return best
 
 
 def _advance(search: _Search, answers: dict[Path, int]) -> bool:
@@ -134,11 +165,11 @@ def _tree_logits(batch: RunningBatch, paths: list[list[Path]], layers: kv.Layers
             positions[row, index] = lengths[row] + len(path) - 1
             for end in range(1, len(path)):
                 sees[row, 0, index, start + own[path[:end]]] = True
-        output = batch.model(
-            input_ids=ids.to(mask.device),
-            attention_mask=sees.to(mask.device),
-            position_ids=positions.to(mask.device),
-            past_key_values=kv.cache_of(layers),
-            use_cache=True,
-        )
+    output = batch.model(
+        input_ids=ids.to(mask.device),
+        attention_mask=sees.to(mask.device),
+        position_ids=positions.to(mask.device),
+        past_key_values=kv.cache_of(layers),
+        use_cache=True,
+    )
     return [[output.logits[row, places[row][path]].float() for path in wanted] for row, wanted in enumerate(paths)]
