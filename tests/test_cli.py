@@ -17,6 +17,7 @@ PROJECT = "name: p\nmodel: {path: builtin:tiny}\ndata: {sources: [rows.jsonl]}\n
 def project(tmp_path: Path) -> Path:
     path = tmp_path / "p.yaml"
     path.write_text(PROJECT)
+    (tmp_path / "here.jsonl").write_text("")
     return path
 
 
@@ -40,12 +41,17 @@ FAULTS = {
     "missing --from": (["train", "P", "--from", "nowhere"], 3, "there is no such directory", "runs list"),
     "--from without value": (["train", "P", "--from"], 2, "--from needs a value", ""),
     "unknown model": (
-        ["data", "P", "model.path=no/such/model/here"],
+        ["run", "P", "model.path=no/such/model/here", "data.sources=[here.jsonl]"],
         3,
         "there is no model at this path",
         "model.path",
     ),
-    "unknown built-in": (["data", "P", "model.path=builtin:smollm3"], 2, "no built-in model", "builtin:tiny"),
+    "unknown built-in": (
+        ["run", "P", "model.path=builtin:smollm3", "data.sources=[here.jsonl]"],
+        2,
+        "no built-in model",
+        "builtin:tiny",
+    ),
     "prune without number": (["runs", "prune", "P"], 2, "needs --keep N", "--dry-run"),
     "prune with a word": (["runs", "prune", "P", "--keep", "all"], 2, "--keep needs a number", ""),
     "show without folder": (["runs", "show", "P"], 2, "needs an artifact's folder", "runs list"),
@@ -112,8 +118,8 @@ def test_a_disk_that_cannot_hold_it_is_refused_before_anything_starts(
 def test_config_check_explain_and_plugins(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "config", "check", str(project)) == (0, f"{project}: fine\n", "")
     _, out, _ = run(capsys, "config", "explain", str(project))
-    assert "train.learning_rate = 0.0002  (default)\n" in out
-    assert "model.path" not in out
+    assert 'model.revision = "main"  (default)\n' in out
+    assert "model.path =" not in out
     _, out, _ = run(capsys, "plugins", "--json")
     assert set(json.loads(out)) == {"rules", "methods", "metrics", "schemes"}
     _, out, _ = run(capsys, "config", "schema")

@@ -91,7 +91,7 @@ def test_control_ids_from_content_are_a_breach(make, monkeypatch):
     row = check.measure(conversation)
     assert (row.control_texts, row.breaches) == (3, ())
     assert [note.code for note in check.notes(conversation)] == ["SPECIAL_TOKEN", "SPECIAL_TOKEN"]
-    monkeypatch.setattr(check.tokenizer, "_shield", lambda content: content)  # what a plain tokenizer does
+    monkeypatch.setattr(check.tokenizer, "_shield", lambda content, first: content)  # what a plain tokenizer does
     assert "control" in check.measure(conversation).breaches
 
 

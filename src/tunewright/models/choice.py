@@ -84,8 +84,8 @@ def _search(
     width = 1
     while active := [row for row, search in enumerate(searches) if _advance(search, answers)]:
         if width > WIDEST_ROUND and len(children) <= WHOLE_TREE:
-            best = _whole_tree(batch, children, list(answers), kv.select(layers, active), mask[active], logits[active])
-            for row, answer in zip(active, best, strict=True):
+            prompt_state = (kv.select(layers, active), mask[active], logits[active])
+            for row, answer in zip(active, _whole_tree(batch, children, list(answers), prompt_state), strict=True):
                 searches[row].answer = answer
             break
         expanded = [_best_open(searches[row], width, answers) for row in active]
@@ -102,11 +102,11 @@ def _whole_tree(
     batch: RunningBatch,
     children: dict[Path, list[int]],
     answers: list[Path],
-    layers: kv.Layers,
-    mask: Tensor,
-    first: Tensor,
+    state: tuple[kv.Layers, Tensor, Tensor],
 ) -> list[Path]:
-    """The most probable answer of each row from all paths in one pass. first: [B, V] logits after the prompt."""
+    """The most probable answer of each row from all paths in one pass. state: the prompts' cache, mask, and
+    logits [B, V] after them."""
+    layers, mask, first = state
     inner = [path for path in children if path]
     found = _tree_logits(batch, [inner] * len(mask), layers, mask)
     best = []
@@ -117,7 +117,8 @@ def _whole_tree(
             for path, tokens in children.items()
             for token, value in zip(tokens, torch.log_softmax(after[path], -1)[tokens].tolist(), strict=True)
         }
-        best.append(max(answers, key=lambda answer, s=steps: sum(s[answer[: i + 1]] for i in range(len(answer)))))
+        totals = {answer: sum(steps[answer[: end + 1]] for end in range(len(answer))) for answer in answers}
+        best.append(max(answers, key=totals.__getitem__))
     return best
 
 

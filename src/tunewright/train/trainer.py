@@ -40,6 +40,7 @@ class PackedTrainer(Trainer):
     def __init__(self, *, settings: TrainConfig, validation: Sequence[Example], **rest: Any) -> None:
         super().__init__(data_collator=_only_item, **rest)
         self._settings, self._validation = settings, validation
+        self.control: Any
         packed = partial(packed_loss, share_prefix=settings.share_prefix)
         self._micro_loss = packed if settings.packing else padded_loss
 
