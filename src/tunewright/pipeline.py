@@ -131,75 +131,14 @@ class Stages:
     def _report(self, inputs: dict[str, Artifact]) -> Artifact:
         from tunewright.report import stage
 
-        names = ("train", "evaluate", "quantize", "serve")
-        train, evaluate, quantize, serve = (inputs.get(name) for name in names)
         return stage.run(
             self.workspace,
             project_file_name=self.file_name,
             data=inputs["data"],
-            train=train,
-            evaluate=evaluate,
-            quantize=quantize,
-            serve=serve,
-        )
-
-
-def run(self, name: str, inputs: dict[str, Artifact]) -> Artifact:
-        """The sealed artifact of stage `name`. Raises GateError when it did not pass."""
-        call: Callable[[dict[str, Artifact]], Artifact] = getattr(self, f"_{name}")
-        artifact = call(inputs)
-        if not artifact.manifest.passed:
-            reason = artifact.manifest.facts.get("failed", "its gates did not pass")
-            raise GateError(str(reason), where=self.workspace.relative(artifact.path))
-        return artifact
-
-    def _data(self, _: dict[str, Artifact]) -> Artifact:
-        from tunewright.data import stage
-
-        return stage.run(self.workspace, self.project.data, model=self.project.model, seed=self.project.seed)
-
-    def _train(self, inputs: dict[str, Artifact]) -> Artifact:
-        from tunewright.train import stage
-
-        return stage.run(self.workspace, self.project.train, model=self.project.model, seed=self.project.seed, **inputs)
-
-    def _evaluate(self, inputs: dict[str, Artifact]) -> Artifact:
-        from tunewright.evaluate import stage
-
-        project = self.project
-        return stage.run(self.workspace, project.evaluate, model=project.model, seed=project.seed, **inputs)
-
-    def _quantize(self, inputs: dict[str, Artifact]) -> Artifact:
-        from tunewright.evaluate import labels, scorer
-        from tunewright.quantize import stage
-
-        project = self.project
-        rows = [Conversation.from_row(row) for row in inputs["data"].jsonl("train.jsonl")]
-        intent = scorer.intent_options(project.evaluate)
-        known = labels.training_labels(intent, rows) if intent else ()
-        return stage.run(
-            self.workspace,
-            project.quantize,
-            model=project.model,
-            seed=project.seed,
-            scorer=scorer.primary_scorer(project.evaluate, known),
-            task=project.evaluate.primary,
-            applies=lambda conversation: scorer.applies_to(project.evaluate, conversation),
-            max_new_tokens=project.evaluate.max_new_tokens,
-            batch_size=project.evaluate.batch_size,
-            **inputs,
-        )
-
-    def _serve(self, inputs: dict[str, Artifact]) -> Artifact:
-        from tunewright.serve import stage
-
-        return stage.measure(self.workspace, self.project.serve, model=self.project.model, **inputs)
-
-    def _report(self, inputs: dict[str, Artifact]) -> Artifact:
-        from tunewright.report import stage
-
-        return stage.run(
-            self.workspace, project_file_name=self.file_name, **{name: inputs.get(name) for name in NEEDS["report"]}
+            train=inputs.get("train"),
+            evaluate=inputs.get("evaluate"),
+            quantize=inputs.get("quantize"),
+            serve=inputs.get("serve"),
         )
 
 
