@@ -17,7 +17,8 @@ PROJECT = "name: p\nmodel: {path: builtin:tiny}\ndata: {sources: [rows.jsonl]}\n
 def project(tmp_path: Path) -> Path:
     path = tmp_path / "p.yaml"
     path.write_text(PROJECT)
-    (tmp_path / "here.jsonl").write_text("")
+    row = '{"conversation": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}\n'
+    (tmp_path / "here.jsonl").write_text(row)
     return path
 
 
