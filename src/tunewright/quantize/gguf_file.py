@@ -29,7 +29,7 @@ BLOCK = 32
 QUANTIZATION_VERSION = 2
 
 
-class _Writer(GGUFWriter):  # type: ignore[misc]
+class _Writer(GGUFWriter):
     """gguf 0.19 refuses empty arrays, which the format allows: a tokenizer of single bytes has no merges."""
 
     def _pack_val(self, val: Any, vtype: Any, add_vtype: bool, sub_type: Any = None) -> bytes:
