@@ -10,7 +10,7 @@ demo: install
 	$(BIN)/tunewright run demo.yaml
 
 test: check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 check: install
 	$(BIN)/ruff check .

@@ -120,11 +120,10 @@ class Made:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tunewright.models.load.usable_cores", lambda: 1)  # threads only slow tiny matrices down
-        threads = torch.get_num_threads()
-        yield Made(tmp_path_factory.mktemp("project"))
-        torch.set_num_threads(threads)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # threads only slow tiny matrices down
+    yield Made(tmp_path_factory.mktemp("project"))
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
