@@ -31,6 +31,12 @@ _BYTES_A_WEIGHT = {"bf16": 2.0, "fp16": 2.0, "int8": 1.25, "awq": 0.9, "gguf-q8_
 """Upper estimates, embeddings included."""
 
 
+def needs(project: ProjectConfig, name: str) -> tuple[str, ...]:
+    """The artifacts stage `name` opens. Gates on quantized variants compare with the base's answers of `evaluate`."""
+    has_gates = any("quantized" in gate.on for gate in project.evaluate.gates)
+    return (*NEEDS[name], "evaluate") if name == "quantize" and has_gates else NEEDS[name]
+
+
 @dataclass(frozen=True)
 class Plan:
     """What will be done and what it needs."""
@@ -103,25 +109,24 @@ class Stages:
         return stage.run(self.workspace, project.evaluate, model=project.model, seed=project.seed, **inputs)
 
     def _quantize(self, inputs: dict[str, Artifact]) -> Artifact:
-        from tunewright.evaluate import labels, scorer
+        from tunewright.evaluate import labels, quantized, scorer
         from tunewright.quantize import stage
+        from tunewright.quantize.measure import Exam
 
         project = self.project
         rows = [Conversation.from_row(row) for row in inputs["data"].jsonl("train.jsonl")]
         intent = scorer.intent_options(project.evaluate)
-        known = labels.training_labels(intent, rows) if intent else ()
-        return stage.run(
-            self.workspace,
-            project.quantize,
-            model=project.model,
-            seed=project.seed,
-            scorer=scorer.primary_scorer(project.evaluate, known),
-            task=project.evaluate.primary,
+        score = scorer.primary_scorer(project.evaluate, labels.training_labels(intent, rows) if intent else ())
+        base = quantized.base_samples(inputs["evaluate"].jsonl("samples.jsonl")) if "evaluate" in inputs else {}
+        exam = Exam(
+            scorer=score,
             applies=lambda conversation: scorer.applies_to(project.evaluate, conversation),
             max_new_tokens=project.evaluate.max_new_tokens,
             batch_size=project.evaluate.batch_size,
-            **inputs,
+            name=project.evaluate.primary,
+            judge=quantized.judge(project.evaluate, score, base, seed=project.seed),
         )
+        return stage.run(self.workspace, project.quantize, model=project.model, seed=project.seed, exam=exam, **inputs)
 
     def _serve(self, inputs: dict[str, Artifact]) -> Artifact:
         from tunewright.serve import stage
@@ -157,7 +162,7 @@ def run(
         say(f"[{number}/{len(NEEDS)}] {name}")
         began = time.monotonic()
         try:
-            done[name] = stages.run(name, {need: done[need] for need in NEEDS[name]})
+            done[name] = stages.run(name, {need: done[need] for need in needs(project, name)})
         except GateError as error:
             done[name] = workspace.finished(name)[-1]
             failed.append(error)

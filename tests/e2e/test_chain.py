@@ -27,7 +27,7 @@ evaluate:
     - {name: bleu, where: {metadata.task: answer}}
     - {name: rouge, where: {metadata.task: answer}}
     - {name: latency, new_tokens: 8, repeats: 2}
-  gates: [{metric: latency.p50_s, when: "<= 60"}]
+  gates: [{metric: latency.p50_s, when: "<= 60"}, {metric: intent.accuracy, when: ">= 0", on: [quantized]}]
   max_rows: 40
   max_new_tokens: 12
 quantize:

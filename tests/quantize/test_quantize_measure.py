@@ -16,6 +16,7 @@ from tunewright.models.speed import summarize
 from tunewright.models.tokens import IGNORED, ChatTokenizer
 from tunewright.quantize.engines import Answer
 from tunewright.quantize.measure import (
+    Exam,
     Result,
     Task,
     agreement,
@@ -130,7 +131,7 @@ def test_the_perplexity_counts_every_token_but_the_first(tiny: object) -> None:
 
 def test_samples_carry_what_the_scorer_needs() -> None:
     rows = (conversation(0, split="test"), conversation(1, split="test"))
-    task = Task(rows, ([1], [2, 3]), (), even_length, 4, 9, 1, 7)
+    task = Task(rows, ([1], [2, 3]), (), Exam(even_length, lambda row: True, 4, 4), 9, 1, 7)
     found = samples(task, _answers(["ab", "c"]))
     assert [(s.id, s.prompt, s.reference, s.prediction) for s in found] == [
         ("test:0", "test 0?", "yes", "ab"),

@@ -19,6 +19,7 @@ from tunewright.models.load import load_model
 from tunewright.models.tuned import open_tuned
 from tunewright.quantize import stage, variants
 from tunewright.quantize.config import QuantizeConfig
+from tunewright.quantize.measure import Exam
 from tunewright.quantize.scheme import QuantizeError
 from tunewright.quantize.schemes.int8 import Int8
 
@@ -39,9 +40,8 @@ def _config(names: list[str], **more: Any) -> QuantizeConfig:
 
 def _run(workspace: Workspace, config: QuantizeConfig, data: Artifact, train: Artifact, **more: Any) -> Artifact:
     options: dict[str, Any] = {"scorer": even_length, "applies": lambda row: True} | more
-    return stage.run(
-        workspace, config, model=MODEL, seed=7, data=data, train=train, max_new_tokens=4, batch_size=4, **options
-    )
+    exam = Exam(max_new_tokens=4, batch_size=4, **options)
+    return stage.run(workspace, config, model=MODEL, seed=7, data=data, train=train, exam=exam)
 
 
 @pytest.fixture
@@ -173,3 +173,24 @@ def test_rounding_touches_weights_only() -> None:
     assert torch.equal(model.model.rotary_emb.inv_freq, frequencies)
     assert torch.equal(model.model.norm.weight, weight.to(torch.float16).float())
     assert not torch.equal(model.model.norm.weight, weight)
+
+
+def test_a_gate_refuses_a_variant_and_the_stage_fails_when_none_is_left(
+    workspace: Workspace, data: Artifact, train: Artifact
+) -> None:
+    seen: list[int] = []
+
+    def second_is_refused(samples: Any) -> str:
+        seen.append(len(samples))
+        return "refused by gate: too low" if len(seen) == 2 else ""
+
+    artifact = _run(workspace, _config(["bf16", "int8"]), data, train, judge=second_is_refused)
+    rows = {row["scheme"]: row for row in artifact.json("table.json")}
+    assert rows["bf16"]["accepted"] is True
+    assert rows["int8"]["accepted"] is False
+    assert "refused by gate: too low" in rows["int8"]["note"]
+    assert artifact.manifest.passed
+    assert len(set(seen)) == 1
+    none = _run(workspace, _config(["bf16"]), data, train, judge=lambda samples: "refused by gate: no", name="other")
+    assert none.manifest.passed is False
+    assert "every quantized variant is refused" in none.manifest.facts["failed"]

@@ -26,14 +26,27 @@ DEQUANTIZED = "transformers, dequantized weights"
 
 
 @dataclass(frozen=True)
+class Exam:
+    """The task score of the project, handed over by the pipeline so that stages need not meet. `applies` picks the test
+    rows, `judge` gives the reason why a variant with these answers is refused (an empty text: none), `name` says what
+    is scored: another one makes the stage run again."""
+
+    scorer: Scorer
+    applies: Callable[[Conversation], bool]
+    max_new_tokens: int
+    batch_size: int
+    name: str = ""
+    judge: Callable[[Sequence[Sample]], str] | None = None
+
+
+@dataclass(frozen=True)
 class Task:
     """What every variant is asked. prompts: token ids, one list a row; text: all-token examples for the perplexity."""
 
     rows: tuple[Conversation, ...]
     prompts: tuple[list[int], ...]
     text: tuple[Example, ...]
-    scorer: Scorer
-    max_new_tokens: int
+    exam: Exam
     latency_tokens: int
     latency_repeats: int
     seed: int
@@ -41,7 +54,7 @@ class Task:
     @property
     def context(self) -> int:
         """Tokens of the longest prompt and what is generated behind it."""
-        return max(map(len, self.prompts)) + max(self.max_new_tokens, self.latency_tokens) + 8
+        return max(map(len, self.prompts)) + max(self.exam.max_new_tokens, self.latency_tokens) + 8
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,8 @@ class Result:
     perplexity_engine: str
     seconds: dict[str, float]
     """What each measurement took."""
+    refusal: str = ""
+    """Why a gate refuses it."""
 
 
 def choose_rows(
@@ -107,20 +122,22 @@ def measure(task: Task, engine: Engine, *, size: int, perplexity_model: Any, per
     clock = [time.monotonic()]
     latency = engine.latency(task.prompts[0], new_tokens=task.latency_tokens, repeats=task.latency_repeats)
     clock.append(time.monotonic())
-    answers = engine.answers(task.prompts, max_new_tokens=task.max_new_tokens)
+    answers = engine.answers(task.prompts, max_new_tokens=task.exam.max_new_tokens)
     clock.append(time.monotonic())
     loss, _ = mean_loss(perplexity_model, task.text, label="perplexity")
     clock.append(time.monotonic())
+    answered = samples(task, answers)
     took = [round(end - start, 3) for start, end in pairwise(clock)]
     return Result(
         engine=engine.name,
         bytes=size,
         latency=latency,
         answers=answers,
-        measured=task.scorer(samples(task, answers)),
+        measured=task.exam.scorer(answered),
         perplexity=math.exp(loss),
         perplexity_engine=perplexity_engine,
         seconds=dict(zip(("latency_s", "task_s", "perplexity_s"), took, strict=True)),
+        refusal=task.exam.judge(answered) if task.exam.judge else "",
     )
 
 
@@ -154,12 +171,13 @@ def loss_of(difference: Difference, measured: Measured) -> float:
 
 
 def table_row(scheme: str, result: Result, reference: Result, *, max_loss: float, seed: int, note: str) -> Row:
-    """The row of table.json. A variant that loses more than `max_loss` is refused, and the note says why."""
+    """The row of table.json. A variant that loses more than `max_loss`, or that
+    a gate refuses, is not accepted, and the note says why."""
     score = to_score(result.measured, seed=seed)
     difference = compare(result.measured, reference.measured, seed=seed)
     loss = loss_of(difference, result.measured)
-    accepted = loss <= max_loss + 1e-9
-    reason = "" if accepted else f"refused: loses {loss:.3f} of {score.metric}, the limit is {max_loss:.3f}"
+    is_close = loss <= max_loss + 1e-9
+    reason = "" if is_close else f"refused: loses {loss:.3f} of {score.metric}, the limit is {max_loss:.3f}"
     return {
         "scheme": scheme,
         "bytes": result.bytes,
@@ -171,8 +189,8 @@ def table_row(scheme: str, result: Result, reference: Result, *, max_loss: float
         "perplexity": result.perplexity,
         "perplexity_engine": result.perplexity_engine,
         "agreement": agreement(result.answers, reference.answers),
-        "accepted": accepted,
-        "note": "; ".join(part for part in (reason, note) if part),
+        "accepted": is_close and not result.refusal,
+        "note": "; ".join(part for part in (reason, result.refusal, note) if part),
     }
 
 

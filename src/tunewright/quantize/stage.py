@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from tunewright.models.tokens import ChatTokenizer, Example
 from tunewright.models.tuned import open_tuned
 from tunewright.quantize import measure, variants
 from tunewright.quantize.config import QuantizeConfig, VariantOptions
-from tunewright.quantize.measure import Result, Row, Scorer, Task
+from tunewright.quantize.measure import Exam, Result, Row, Task
 
 TABLE = "table.json"
 
@@ -38,7 +38,6 @@ class _Bench:
     model: Any
     task: Task
     calibration: list[Example]
-    batch_size: int
 
 
 def run(
@@ -49,42 +48,33 @@ def run(
     seed: int,
     data: Artifact,
     train: Artifact,
-    scorer: Scorer,
-    applies: Callable[[Conversation], bool],
-    max_new_tokens: int,
-    batch_size: int,
-    task: str = "",
+    exam: Exam,
+    evaluate: Artifact | None = None,
 ) -> Artifact:
-    """Writes and measures every variant of the tuned model. `task` names what `scorer` scores: another one makes the
-    stage run again. Raises QuantizeError when a variant cannot be built; then nothing is sealed."""
+    """Writes and measures every variant of the tuned model. `evaluate` is named as an input where `exam.judge` was made
+    from it. Raises QuantizeError when a variant cannot be built; then nothing is sealed. Does not pass when every
+    variant is refused."""
     settings = {
         "quantize": config.model_dump(mode="json"),
         "model": model.model_dump(mode="json"),
         "seed": seed,
-        "task": task,
-        "max_new_tokens": max_new_tokens,
+        "task": exam.name,
+        "max_new_tokens": exam.max_new_tokens,
     }
-    output = begin(workspace, "quantize", settings, (workspace.reference(data), workspace.reference(train)))
+    inputs = tuple(workspace.reference(artifact) for artifact in (data, train, evaluate) if artifact)
+    output = begin(workspace, "quantize", settings, inputs)
     if isinstance(output, Artifact):
         return output
     start = time.monotonic()
     try:
-        bench = _prepare(
-            output,
-            config,
-            model=model,
-            seed=seed,
-            data=data,
-            train=train,
-            scorer=scorer,
-            applies=applies,
-            max_new_tokens=max_new_tokens,
-            batch_size=batch_size,
-        )
+        bench = _prepare(output, config, model=model, seed=seed, data=data, train=train, exam=exam)
         table, reference = _measure_all(bench, config.variants)
         files.write_json(output.path / TABLE, table)
         output.facts = _facts(bench, table, reference) | {"seconds": round(time.monotonic() - start, 2)}
-        return output.seal()
+        passed = any(row["accepted"] for row in table)
+        if not passed:
+            output.facts["failed"] = "every quantized variant is refused; table.json has the reasons"
+        return output.seal(passed=passed)
     finally:
         output.release()
 
@@ -97,22 +87,18 @@ def _prepare(
     seed: int,
     data: Artifact,
     train: Artifact,
-    scorer: Scorer,
-    applies: Callable[[Conversation], bool],
-    max_new_tokens: int,
-    batch_size: int,
+    exam: Exam,
 ) -> _Bench:
     folder = source.resolve(model, output.workspace.root)
     tokenizer = ChatTokenizer.load(folder)
     max_length = min(tokenizer.max_length, model.max_length or tokenizer.max_length)
     test = [Conversation.from_row(row) for row in data.jsonl("test.jsonl")]
-    rows = measure.choose_rows(test, applies, limit=config.task_rows, seed=seed)
+    rows = measure.choose_rows(test, exam.applies, limit=config.task_rows, seed=seed)
     task = Task(
         rows=tuple(rows),
-        prompts=tuple(measure.prompts_of(rows, tokenizer, room=max_length - max_new_tokens)),
+        prompts=tuple(measure.prompts_of(rows, tokenizer, room=max_length - exam.max_new_tokens)),
         text=tuple(measure.all_token_examples(test, tokenizer, tokens=config.perplexity_tokens, max_length=max_length)),
-        scorer=scorer,
-        max_new_tokens=max_new_tokens,
+        exam=exam,
         latency_tokens=config.latency_tokens,
         latency_repeats=config.latency_repeats,
         seed=seed,
@@ -120,7 +106,7 @@ def _prepare(
     tuned = open_tuned(train, model, folder, dtype=choose_dtype(model.dtype))
     tuned = variants.round_to_16_bits(tuned, variants.reference_name(config.variants))
     calibration = _calibration(config, data, tokenizer, seed)
-    return _Bench(output, train, folder, tokenizer, tuned, task, calibration, batch_size)
+    return _Bench(output, train, folder, tokenizer, tuned, task, calibration)
 
 
 def _calibration(config: QuantizeConfig, data: Artifact, tokenizer: ChatTokenizer, seed: int) -> list[Example]:
@@ -142,9 +128,7 @@ def _measure_all(bench: _Bench, chosen: Sequence[PluginOptions]) -> tuple[list[R
     if stored is None:
         say(f"quantize: no 16-bit variant is listed, so {name} is measured in memory as the reference and not stored")
         with _timed(bench, "measured", name):
-            reference = variants.measure_in_memory(
-                bench.task, bench.model, bench.tokenizer, batch_size=bench.batch_size
-            )
+            reference = variants.measure_in_memory(bench.task, bench.model, bench.tokenizer)
     else:
         reference = _variant(bench, stored)
     rows = {}
@@ -173,7 +157,11 @@ def _variant(bench: _Bench, options: PluginOptions) -> Result:
         facts |= {"bytes": measure.weight_bytes(target), "predicted_bytes": predicted}
     with _timed(bench, "measured", options.name) as facts:
         result = variants.measure_folder(
-            bench.task, scheme, target, model=bench.model, tokenizer=bench.tokenizer, batch_size=bench.batch_size
+            bench.task,
+            scheme,
+            target,
+            model=bench.model,
+            tokenizer=bench.tokenizer,
         )
         facts |= result.seconds
     gc.collect()

@@ -123,17 +123,15 @@ def _info(scheme: Scheme, train: Artifact, folder: Path) -> ModelInfo:
     return model_info(train).model_copy(update={"kind": kind, "dtype": dtype, "bits": scheme.bits})
 
 
-def measure_in_memory(task: Task, model: Any, tokenizer: ChatTokenizer, *, batch_size: int) -> Result:
+def measure_in_memory(task: Task, model: Any, tokenizer: ChatTokenizer) -> Result:
     """The 16-bit reference where it is not stored. `model` is not changed."""
     ready = for_inference(copy.deepcopy(model))
-    engine = TransformersEngine(ready, tokenizer, batch_size=batch_size)
+    engine = TransformersEngine(ready, tokenizer, batch_size=task.exam.batch_size)
     size = 2 * sum(parameter.numel() for parameter in model.parameters())
     return measure(task, engine, size=size, perplexity_model=ready, perplexity_engine=engine.name)
 
 
-def measure_folder(
-    task: Task, scheme: Scheme, folder: Path, *, model: Any, tokenizer: ChatTokenizer, batch_size: int
-) -> Result:
+def measure_folder(task: Task, scheme: Scheme, folder: Path, *, model: Any, tokenizer: ChatTokenizer) -> Result:
     """Opens the variant in `folder` in its engine and measures it. `model`: the 16-bit model, not changed."""
     size = weight_bytes(folder)
     if scheme.engine == "llama.cpp":
@@ -144,7 +142,7 @@ def measure_folder(
         finally:
             llama.close()
     opened = open_folder(scheme, folder, runtime=model.dtype)
-    engine = TransformersEngine(opened, tokenizer, batch_size=batch_size)
+    engine = TransformersEngine(opened, tokenizer, batch_size=task.exam.batch_size)
     try:
         return measure(task, engine, size=size, perplexity_model=opened, perplexity_engine=engine.name)
     finally:

@@ -95,7 +95,7 @@ def _inputs(opened: Opened, name: str) -> dict[str, Artifact]:
     """The newest passed artifacts the stage needs, said on stderr; for the report the newest there are, passed or not:
     a failed gate must show."""
     found = {}
-    for stage in pipeline.NEEDS[name]:
+    for stage in pipeline.needs(opened.config, name):
         finished = opened.workspace.finished(stage)
         if name == "report" and stage != "data" and not finished:
             continue
