@@ -14,6 +14,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
+def soak(request: pytest.FixtureRequest) -> bool:
+    """Whether the long versions run (`make soak`)."""
+    return bool(request.config.getoption("--soak"))
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of public data beside the checkout; tests that need it skip where it is absent."""
     if not SHARED.is_dir():

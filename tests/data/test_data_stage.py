@@ -106,6 +106,22 @@ def test_test_source_is_the_test_split_and_leakage_is_counted(run_data, bank_lik
     assert "leakage" in table.table(report)
 
 
+def test_repeats_in_a_given_test_split_stay(run_data, bank_like, books):
+    """banking77's published test set holds one repeated row; numbers over 3,079 rows would not be comparable."""
+    rows = bank_like(40)
+    test = [{"conversation": [{"role": "user", "content": "fresh"}, {"role": "assistant", "content": "a"}]}] * 2
+    artifact, report = run_data(
+        {"a.jsonl": [*rows, rows[0]], "t.jsonl": test},
+        sources=["a.jsonl"],
+        split={"test": 0, "test_sources": ["t.jsonl"], "validation": 0.05},
+    )
+    books(report)
+    assert len(artifact.jsonl("test.jsonl")) == 2
+    by_action = report["by_code"]["DUPLICATE"]["by_action"]
+    assert {action: found["count"] for action, found in by_action.items()} == {"kept": 1, "quarantined": 1}
+    assert report["quarantined"] == 1
+
+
 def test_too_many_bad_rows_fail_with_a_sealed_artifact(run_data, bank_like, tmp_path, books):
     files = {"a.jsonl": b"".join(json.dumps(row).encode() + b"\n" for row in bank_like(18)) + b"{\n{\n"}
     with pytest.raises(GateError) as caught:

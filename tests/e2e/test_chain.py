@@ -39,6 +39,11 @@ quantize:
 """
 
 
+pytestmark = pytest.mark.skipif(
+    find_spec("llmcompressor") is None, reason="the quantize extra (llmcompressor) is not installed"
+)
+
+
 def tunewright(*words: str, cwd: Path, expected: int = 0) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-m", "tunewright", *words]

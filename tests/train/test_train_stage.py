@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -163,8 +164,10 @@ def weights(workspace: Workspace) -> bytes:
 
 
 @pytest.mark.slow
-def test_killed_and_stopped_training_ends_in_the_same_bytes(tmp_path: Path) -> None:
-    """kill -9 after a checkpoint, then SIGTERM, then to the end: the bytes of a run that nothing disturbed."""
+@pytest.mark.timeout(1200)
+def test_killed_and_stopped_training_ends_in_the_same_bytes(tmp_path: Path, soak: bool) -> None:
+    """kill -9 after a checkpoint (in the soak 20 more at random moments), then SIGTERM, then to the end: the bytes of a
+    run that nothing disturbed."""
     undisturbed, disturbed = workspace_at(tmp_path / "a"), workspace_at(tmp_path / "b")
     for workspace in (undisturbed, disturbed):
         data_artifact(workspace)
@@ -175,6 +178,12 @@ def test_killed_and_stopped_training_ends_in_the_same_bytes(tmp_path: Path) -> N
     process.kill()
     process.communicate()
     assert not (folder.parent / "manifest.json").exists()
+    moments = random.Random(5)
+    for _ in range(20 if soak else 0):
+        process = start(disturbed.root)
+        time.sleep(moments.uniform(5, 15))
+        process.kill()
+        process.communicate()
     before = {path.name for path in folder.glob("checkpoint-*")}
     process = start(disturbed.root)
     wait_for(lambda: {path.name for path in folder.glob("checkpoint-*")} - before, process)

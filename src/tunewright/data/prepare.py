@@ -60,7 +60,8 @@ class Preparation:
         self._seen: dict[tuple[str, str], str] = {}
 
     def prepare(self, row: Row, *, pool: str) -> Outcome:
-        """Decides on `row`. Duplicates are looked for among the rows of the same `pool`."""
+        """Decides on `row`. Duplicates are looked for among the rows of the same `pool`;
+        only those of the shared pool are taken out."""
         content = row.content
         if isinstance(content, Parsed) and isinstance(original := source_text(content.value), str):
             inner = parse(original, line=row.place.line)
@@ -91,14 +92,17 @@ class Preparation:
             question_digest(conversation),
             metadata_value(draft.metadata, self._group_by) if self._group_by else None,
         )
-        twin = self._seen.get((pool, member.digest))
-        if twin is not None:
-            return Rejection("DUPLICATE", f"the same messages as {twin}", excerpt(conversation.reference))
+        twin = self._seen.get((pool, member.digest), row.id)
+        repeated = Rejection("DUPLICATE", f"the same messages as {twin}", excerpt(conversation.reference))
+        if twin != row.id and pool == "shared":
+            return repeated
         tokens = self._tokens.measure(conversation) if self._tokens else None
         if isinstance(tokens, Rejection):
             return tokens
         notes = self._tokens.notes(conversation) if self._tokens else []
-        self._seen[pool, member.digest] = row.id
+        self._seen.setdefault((pool, member.digest), row.id)
+        if twin != row.id:  # a split that is given as a file stays as it is: published test sets hold repeats
+            notes = [*notes, Note(repeated.code, "kept", repeated.reason, repeated.excerpt)]
         return _Ready(Usable(conversation, member, tokens), (*draft.notes, *notes))
 
     def _repaired(self, found: Recognised) -> Draft | Rejection:
