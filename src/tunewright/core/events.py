@@ -76,14 +76,18 @@ class Progress:
         if elapsed < QUIET_S or now - self._last < interval:
             return
         self._last = now
-        left = elapsed / max(self.done, 1) * max(self.total - self.done, 0)
-        text = f"  {self.label}: {self.done}/{self.total}, {clock(left)} left{'  ' + note if note else ''}"
+        text = f"  {self.label}: {self.done}/{self.total}, {self._time(elapsed)}{'  ' + note if note else ''}"
         if sys.stderr.isatty():
             sys.stderr.write("\r\x1b[2K" + text)
             Progress._shown = True
         else:
             sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+    def _time(self, elapsed: float) -> str:
+        if not self.done:
+            return f"{clock(elapsed)} so far"
+        return f"{clock(elapsed / self.done * max(self.total - self.done, 0))} left"
 
     @classmethod
     def clear_line(cls) -> None:
