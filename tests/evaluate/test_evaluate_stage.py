@@ -279,3 +279,20 @@ def test_constrained_choice_follows_what_was_learned(made: Made) -> None:
     assert choose_labels(tuned, made.tokenizer, prompts, ["abc", "xyz", LEARNED], batch_size=4, name="t") == (
         [LEARNED] * len(TEST)
     )
+
+
+def test_changed_weights_are_refused_before_anything_is_answered(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    from tunewright.core.errors import ArtifactError
+
+    copied = tmp_path / "train"
+    shutil.copytree(made.train.path, copied)
+    weights = copied / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    config, changed = EvaluateConfig.model_validate(CONFIG), Artifact.open(copied)
+    with pytest.raises(ArtifactError, match=r"adapter_model\.safetensors: this file was changed"):
+        stage.run(made.workspace, config, model=MODEL, seed=7, data=made.data, train=changed)
+    assert "opening" not in capsys.readouterr().err

@@ -29,7 +29,10 @@ def run(
 ) -> Artifact:
     """Base against tuned on the test split of `data`. Raises GateError after sealing when a gate did not pass, and
     again when the finished artifact is asked for a second time."""
+    from tunewright.models.tuned import prove
+
     check_keys(config)
+    prove(train)
     settings = {"model": model.model_dump(mode="json"), "seed": seed, "evaluate": config.model_dump(mode="json")}
     output = begin(workspace, "evaluate", settings, (workspace.reference(data), workspace.reference(train)))
     if isinstance(output, Artifact):

@@ -24,6 +24,11 @@ def model_info(artifact: Artifact) -> ModelInfo:
     return ModelInfo.model_validate(artifact.json(INFO))
 
 
+def prove(artifact: Artifact) -> None:
+    """Raises ArtifactError when the trained weights are missing or changed: before the slow work, not after it."""
+    artifact.folder(WEIGHTS if model_info(artifact).kind == "full" else ADAPTER)
+
+
 def open_tuned(artifact: Artifact, model: ModelConfig, base: Path, *, dtype: torch.dtype) -> Any:
     """The tuned model, adapters merged into the base.
 
