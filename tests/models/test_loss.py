@@ -86,8 +86,8 @@ def test_grouping_changes_nothing(model: Any, limit: int) -> None:
     assert sorted(row.row_id for group in groups for row in group) == sorted(row.row_id for row in rows)
     assert all(len(group) == 1 or sum(len(row.input_ids) for row in group) <= limit for group in groups)
     model.set_attn_implementation(ATTENTION)
-    parts = sum(float(packed_loss(model, group)) for group in groups)
-    assert parts == pytest.approx(float(packed_loss(model, rows)), rel=1e-6)
+    parts = sum(packed_loss(model, group).item() for group in groups)
+    assert parts == pytest.approx(packed_loss(model, rows).item(), rel=1e-6)
 
 
 def test_mean_loss_is_transformers_loss_and_restores_the_attention(model: Any) -> None:
