@@ -11,8 +11,8 @@ from tunewright.core.runs import Workspace
 from tunewright.data import stage
 from tunewright.data.config import DataConfig
 from tunewright.data.prepare import Preparation, rules_of
-from tunewright.data.read import inspect, read_rows
-from tunewright.data.tokens import TokenCheck
+from tunewright.data.reading.rows import inspect, read_rows
+from tunewright.data.tokens.check import TokenCheck
 from tunewright.models import tiny
 from tunewright.models.config import ModelConfig
 from tunewright.models.source import cache_directory

@@ -6,8 +6,8 @@ import tracemalloc
 import pytest
 
 from tunewright.core.errors import ArtifactError, ConfigError
-from tunewright.data.read import inspect, read_rows
-from tunewright.data.strict_json import NonFinite, Parsed, Rejection, SourceNumber, parse, plain
+from tunewright.data.reading.rows import inspect, read_rows
+from tunewright.data.reading.strict_json import NonFinite, Parsed, Rejection, SourceNumber, parse, plain
 
 GOOD = b'{"conversation":[{"role":"user","content":"q%d"},{"role":"assistant","content":"a"}]}'
 
@@ -160,7 +160,7 @@ def test_array_elements_are_rows_with_their_own_place(gate):
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 7, 64])
 def test_array_reader_does_not_depend_on_chunks(gate, monkeypatch, chunk):
-    from tunewright.data import array_file
+    from tunewright.data.reading import array_file
 
     expected = gate.rows(ARRAY)
     layout = inspect(gate.folder / "input.jsonl", max_chars=1000)

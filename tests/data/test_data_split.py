@@ -6,7 +6,7 @@ import pytest
 
 from tunewright.core.chat import Conversation, Message
 from tunewright.core.errors import ArtifactError
-from tunewright.data.split import Member, assign, drawn, leakage, message_digest, question_digest
+from tunewright.data.splits.assign import Member, assign, drawn, leakage, message_digest, question_digest
 
 SHARES = {"train": 0.7, "test": 0.2, "validation": 0.1}
 

@@ -7,7 +7,7 @@ import pytest
 from tunewright.core.chat import Conversation, Message
 from tunewright.core.errors import ArtifactError
 from tunewright.data.findings import Rejection
-from tunewright.data.tokens import TokenCheck, refuse_breaches, table
+from tunewright.data.tokens.check import TokenCheck, refuse_breaches, table
 from tunewright.models import tiny
 from tunewright.models.tokens import ChatTokenizer
 

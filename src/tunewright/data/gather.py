@@ -15,10 +15,10 @@ from tunewright.core.events import Progress
 from tunewright.data.account import Account
 from tunewright.data.findings import Finding
 from tunewright.data.prepare import Preparation, Usable
-from tunewright.data.read import Row, read_rows
+from tunewright.data.reading.rows import Row, read_rows
 from tunewright.data.sources import Pool, Source
-from tunewright.data.split import Member, Split
-from tunewright.data.tokens import RowTokens
+from tunewright.data.splits.assign import Member, Split
+from tunewright.data.tokens.check import RowTokens
 
 QUARANTINE = "quarantine.jsonl"
 SPOOL = ".usable.jsonl"

@@ -11,12 +11,12 @@ from tunewright.core.registry import PluginOptions
 from tunewright.data.config import RULES
 from tunewright.data.draft import Draft, RowRule, metadata_value
 from tunewright.data.findings import Finding, Note, Rejection, excerpt, locate, worst_action
-from tunewright.data.formats import Recognised, build, recognise
-from tunewright.data.read import Row, source_text
+from tunewright.data.formats.recognise import Recognised, build, recognise
+from tunewright.data.reading.rows import Row, source_text
+from tunewright.data.reading.strict_json import Parsed, parse
 from tunewright.data.rules.roles import check_targets
-from tunewright.data.split import Member, message_digest, question_digest
-from tunewright.data.strict_json import Parsed, parse
-from tunewright.data.tokens import RowTokens, TokenCheck
+from tunewright.data.splits.assign import Member, message_digest, question_digest
+from tunewright.data.tokens.check import RowTokens, TokenCheck
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from tunewright.core.errors import ConfigError
-from tunewright.data.read import Layout, inspect
+from tunewright.data.reading.rows import Layout, inspect
 
 BUILTIN = {"builtin:bank": "bank.jsonl"}
 Pool = Literal["shared", "validation", "test"]

@@ -8,13 +8,13 @@ from typing import Any
 from tunewright.core import files
 from tunewright.core.errors import ArtifactError, ConfigError, GateError
 from tunewright.core.runs import Artifact, Output, Workspace, begin
-from tunewright.data import divide
 from tunewright.data.config import DataConfig
 from tunewright.data.gather import Gathered, gather, write_splits
 from tunewright.data.prepare import Preparation, rules_of
 from tunewright.data.sources import Pool, Source, locate_sources
-from tunewright.data.split import Split
-from tunewright.data.tokens import TokenCheck, refuse_breaches
+from tunewright.data.splits import divide
+from tunewright.data.splits.assign import Split
+from tunewright.data.tokens.check import TokenCheck, refuse_breaches
 from tunewright.models.config import ModelConfig
 from tunewright.models.source import resolve
 from tunewright.models.tokens import ChatTokenizer

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunewright.core.errors import ArtifactError, ConfigError
-from tunewright.data import array_file, encoding
 from tunewright.data.findings import Note, Place, Rejection, excerpt, printable
-from tunewright.data.lines import ByteLine, byte_lines
-from tunewright.data.strict_json import Parsed, parse
+from tunewright.data.reading import array_file, encoding
+from tunewright.data.reading.lines import ByteLine, byte_lines
+from tunewright.data.reading.strict_json import Parsed, parse
 
 _NOT_READ = {".csv", ".tsv", ".parquet", ".xlsx", ".gz", ".zst", ".zip", ".arrow"}
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")

@@ -7,7 +7,7 @@ from typing import Any
 
 from tunewright.core.chat import Message
 from tunewright.data.findings import Note, Rejection, excerpt
-from tunewright.data.strict_json import NonFinite, Parsed, SourceNumber, parse, plain
+from tunewright.data.reading.strict_json import NonFinite, Parsed, SourceNumber, parse, plain
 
 
 @dataclass(frozen=True)

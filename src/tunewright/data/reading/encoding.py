@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from tunewright.core.errors import ArtifactError
-from tunewright.data.lines import byte_lines
+from tunewright.data.reading.lines import byte_lines
 
 Encoding = Literal["utf-8", "utf-16-le", "utf-16-be", "gb18030"]
 _CHUNK = 1 << 20

@@ -8,8 +8,8 @@ from typing import Any
 from tunewright.core.chat import Message, Role
 from tunewright.data.draft import Draft
 from tunewright.data.findings import Note, Rejection, excerpt
-from tunewright.data.strict_json import NonFinite, Parsed, SourceNumber, parse, plain
-from tunewright.data.turns import Text, Turn, tool_calls, turn_content
+from tunewright.data.formats.turns import Text, Turn, tool_calls, turn_content
+from tunewright.data.reading.strict_json import NonFinite, Parsed, SourceNumber, parse, plain
 
 KEYS = ("conversation", "messages", "conversations")
 """Our own key, OpenAI's and ShareGPT's."""

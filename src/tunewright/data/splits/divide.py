@@ -8,8 +8,8 @@ from typing import Any
 from tunewright.core.errors import ConfigError
 from tunewright.data.config import SplitConfig
 from tunewright.data.gather import Gathered
-from tunewright.data.split import Member, Split, assign, drawn, leakage
-from tunewright.data.tokens import RowTokens, table
+from tunewright.data.splits.assign import Member, Split, assign, drawn, leakage
+from tunewright.data.tokens.check import RowTokens, table
 
 NAMES: tuple[Split, ...] = ("train", "validation", "test")
 Assigned = Sequence[Split | None]

@@ -1,0 +1,1 @@
+"""More training rows out of those there are: augmenters by name (registry in data/config.py)."""

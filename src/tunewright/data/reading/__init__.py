@@ -1,0 +1,1 @@
+"""Files to rows: bytes, encodings, JSONL, arrays, tables, compression; strict JSON. Knows no conversation."""

@@ -1,0 +1,1 @@
+"""Dividing usable rows into train, validation and test, and what leaks between them."""

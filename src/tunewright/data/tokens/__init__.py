@@ -1,0 +1,1 @@
+"""What the model will see: the proof of mask, BOS and end tokens, and their table."""
