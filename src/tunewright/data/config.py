@@ -8,35 +8,16 @@ from pydantic import Field, model_validator
 
 from tunewright.core.config import Section
 from tunewright.core.registry import Chosen, Entry, PluginOptions, Registry
+from tunewright.data.rules.options import RolesOptions, TextOptions
 
 RULES = Registry(
     "rules",
     {
-        "roles": Entry("tunewright.data.rules.roles:Roles", "tunewright.data.config:RolesOptions"),
-        "text": Entry("tunewright.data.rules.text:Text", "tunewright.data.config:TextOptions"),
-        "length": Entry("tunewright.data.rules.length:Length", "tunewright.data.config:LengthOptions"),
+        "roles": Entry("tunewright.data.rules.roles:Roles", "tunewright.data.rules.options:RolesOptions"),
+        "text": Entry("tunewright.data.rules.text:Text", "tunewright.data.rules.options:TextOptions"),
+        "length": Entry("tunewright.data.rules.length:Length", "tunewright.data.rules.options:LengthOptions"),
     },
 )
-
-
-class RolesOptions(PluginOptions):
-    """Turn order: merges neighbours of one role, cuts a dangling user turn, masks a first assistant turn."""
-
-    name: Literal["roles"] = "roles"
-
-
-class TextOptions(PluginOptions):
-    """Text repair: NFC, control, zero-width and bidi characters removed. Punctuation and numbers stay."""
-
-    name: Literal["text"] = "text"
-
-
-class LengthOptions(PluginOptions):
-    """Quarantines conversations that are too long."""
-
-    name: Literal["length"] = "length"
-    max_chars: int = Field(default=8000, ge=1)
-    """Largest number of characters in all turns together."""
 
 
 Rule = Annotated[PluginOptions, Chosen(RULES)]
@@ -76,7 +57,7 @@ class DataConfig(Section):
     """JSONL or JSON array files, relative to the project file; `builtin:bank` is the built-in data."""
     system: str | None = None
     """System turn for conversations that have none."""
-    rules: tuple[Rule, ...] = (RolesOptions(), TextOptions(), LengthOptions())
+    rules: tuple[Rule, ...] = (RolesOptions(), TextOptions())
     """What is repaired or quarantined, in this order."""
     split: SplitConfig = SplitConfig()
     keep: dict[str, tuple[str, ...]] = {}

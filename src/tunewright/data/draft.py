@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from tunewright.core.chat import Message
 from tunewright.data.findings import Note, Rejection
 
 
+@dataclass(frozen=True, slots=True)
+class Masked:
+    """A text that a rule replaced: what stands there now, what stood there, and of which kind it was."""
+
+    placeholder: str
+    original: str
+    kind: str
+
+
 @dataclass(frozen=True)
 class Draft:
-    """Turns have known roles and text content (None only beside tool_calls); their order may still be wrong."""
+    """Turns have known roles and text content (None only beside tool_calls); their order may still be wrong.
+
+    tallies: numbers that are summed over all rows and shown in the report, such as {"pii.phone": 2}; masked: texts to
+    write to the mapping file where a rule's options ask for one.
+    """
 
     turns: tuple[Message, ...]
     metadata: dict[str, Any]
     notes: tuple[Note, ...] = ()
+    tallies: Mapping[str, int] = field(default_factory=dict)
+    masked: tuple[Masked, ...] = ()
 
     def changed(self, turns: Iterable[Message], *notes: Note) -> Draft:
         """The same with other turns and further notes."""
@@ -26,12 +42,24 @@ class Draft:
         """The same with further notes."""
         return replace(self, notes=(*self.notes, *notes))
 
+    def tallied(self, counts: Mapping[str, int]) -> Draft:
+        """The same with `counts` added to its tallies."""
+        return replace(self, tallies=Counter(self.tallies) + Counter(counts))
+
 
 class RowRule(Protocol):
     """A plug-in of the registry `rules`, constructed from its options."""
 
     def apply(self, draft: Draft) -> Draft | Rejection:
         """The repaired draft with its notes, or why the row cannot be used."""
+        ...
+
+
+class SampleRule(Protocol):
+    """A rule that makes several samples of one row, after all other rules; the row still counts once."""
+
+    def samples(self, draft: Draft) -> list[Draft]:
+        """At least one draft, in the order of the turns."""
         ...
 
 

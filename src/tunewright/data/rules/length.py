@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from tunewright.data.config import LengthOptions
 from tunewright.data.draft import Draft
 from tunewright.data.findings import Rejection, excerpt
+from tunewright.data.rules.options import LengthOptions
 
 
 class Length:

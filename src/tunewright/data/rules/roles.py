@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tunewright.core.chat import Message
-from tunewright.data.config import RolesOptions
 from tunewright.data.draft import Draft
 from tunewright.data.findings import Note, Rejection, excerpt
+from tunewright.data.rules.options import RolesOptions
 
 
 def is_blank(message: Message) -> bool:

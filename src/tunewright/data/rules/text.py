@@ -11,9 +11,9 @@ import unicodedata
 from dataclasses import dataclass, replace
 
 from tunewright.core.chat import Message
-from tunewright.data.config import TextOptions
 from tunewright.data.draft import Draft
 from tunewright.data.findings import Note, Rejection, excerpt
+from tunewright.data.rules.options import TextOptions
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _RETURN = re.compile("\r\n?")
