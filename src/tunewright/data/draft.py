@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from tunewright.core.chat import Message
 from tunewright.data.findings import Note, Rejection
@@ -47,6 +47,7 @@ class Draft:
         return replace(self, tallies=Counter(self.tallies) + Counter(counts))
 
 
+@runtime_checkable
 class RowRule(Protocol):
     """A plug-in of the registry `rules`, constructed from its options."""
 
@@ -55,6 +56,7 @@ class RowRule(Protocol):
         ...
 
 
+@runtime_checkable
 class SampleRule(Protocol):
     """A rule that makes several samples of one row, after all other rules; the row still counts once."""
 
