@@ -111,8 +111,6 @@ def test_special_tokens_of_the_model_are_kept_and_never_become_control_ids(prove
 
 
 def test_long_prompt_is_cut_and_the_answer_stays(proven_gate):
-    (row,) = proven_gate.outcomes(_bytes("09-long-prompt-labels-all-masked").replace(b'"metadata"', b'"metadata"'))
-    assert row.action == "quarantined"  # 8000 characters by default
     text = json.loads(_bytes("09-long-prompt-labels-all-masked"))["conversation"]
     text[0]["content"] = text[0]["content"][:4000]
     (row,) = proven_gate.outcomes(json.dumps({"conversation": text}).encode(), max_length=1024)
