@@ -4,6 +4,10 @@ import json
 
 import pytest
 
+from tunewright.core.chat import Message
+from tunewright.data.draft import Draft
+from tunewright.data.rules.length import Length
+from tunewright.data.rules.options import LengthOptions
 from tunewright.data.rules.text import clean
 
 
@@ -157,12 +161,11 @@ def test_unused_keys_are_said(gate, found):
     assert found(outcome)["EXTRA_KEY"] == ("kept", "turn 1 has keys that are not used: image")
 
 
-def test_length(gate, found):
-    assert found(gate.one(("user", "x" * 8000), ("assistant", "a")))["TOO_LONG"] == (
-        "quarantined",
-        "8001 characters, limit 8000",
-    )
-    assert gate.one(("user", "x" * 7999), ("assistant", "a")).action == "kept"
+def test_length():
+    turns = (Message(role="user", content="q" * 60), Message(role="assistant", content="a" * 41))
+    found = Length(LengthOptions(max_chars=100)).apply(Draft(turns, {}))
+    assert (found.code, found.reason) == ("TOO_LONG", "101 characters, limit 100")
+    assert Length(LengthOptions(max_chars=101)).apply(Draft(turns, {})) == Draft(turns, {})
 
 
 @pytest.mark.parametrize(
