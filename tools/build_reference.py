@@ -26,7 +26,11 @@ def cli_page() -> str:
 
 def main() -> int:
     """Writes or checks every page."""
-    pages = {"project-file.md": reference.project_file_page(), "cli.md": cli_page()}
+    pages = {
+        "project-file.md": reference.project_file_page(),
+        "codes.md": reference.codes_page(),
+        "cli.md": cli_page(),
+    }
     stale = [name for name, text in pages.items() if not _same(PAGES / name, text)]
     if "--check" in sys.argv:
         print("\n".join(f"{name} is not what the code says; run `make docs`" for name in stale) or "fine")

@@ -17,6 +17,7 @@ class Verb:
     handler: str
     subverbs: tuple[str, ...] = ()
     usage: str = "[PROJECT.yaml] [section.key=value ...]"
+    needs_subverb: bool = True
 
 
 _STAGES = "tunewright.verbs.stages"
@@ -25,7 +26,13 @@ VERBS = {
     "init": Verb("make a project folder for a vertical", "tunewright.verbs.setup:init", (), "KIND DIR"),
     "doctor": Verb("check this machine and, with a project, its model", "tunewright.verbs.setup:doctor"),
     "run": Verb("all stages in order, skipping what is finished and unchanged", f"{_STAGES}:run"),
-    "data": Verb("read, repair, check and split the conversations", f"{_STAGES}:data"),
+    "data": Verb(
+        "read, repair, check and split the conversations; look at them",
+        "tunewright.verbs.data:data",
+        ("check", "show"),
+        "[PROJECT.yaml] | check FILE... | show [PROJECT.yaml]",
+        needs_subverb=False,
+    ),
     "train": Verb("fine-tune; continues where it was stopped", f"{_STAGES}:train"),
     "evaluate": Verb("base against tuned on the test split, with gates", f"{_STAGES}:evaluate"),
     "quantize": Verb("smaller variants, each measured against 16 bits", f"{_STAGES}:quantize"),
@@ -52,6 +59,9 @@ _FLAGS = {
 _OPTIONS = {
     "--from": "use this artifact instead of the newest that passed",
     "--keep": "how many artifacts a stage keeps",
+    "--row": "the row to show, by its id",
+    "--split": "the split to show rows of: train, validation or test",
+    "--count": "how many rows to show",
 }
 
 
@@ -65,6 +75,9 @@ class Arguments:
     flags: set[str] = field(default_factory=set)
     from_directory: Path | None = None
     keep: int | None = None
+    row: str | None = None
+    split: str = "train"
+    count: int = 6
 
     def project_file(self) -> Path:
         """The project file named, else project.yaml here; raises ConfigError when there is none."""
@@ -133,11 +146,12 @@ def _parse(name: str, verb: Verb, words: list[str]) -> Arguments:
     arguments = Arguments()
     rest = list(words)
     if verb.subverbs:
-        if not rest or rest[0] not in verb.subverbs:
+        is_one = bool(rest) and rest[0] in verb.subverbs
+        if verb.needs_subverb and not is_one:
             raise ConfigError(
                 f"`{name}` needs one of {', '.join(verb.subverbs)}", fix=f"tunewright {name} {verb.subverbs[0]}"
             )
-        arguments.subverb = rest.pop(0)
+        arguments.subverb = rest.pop(0) if is_one else ""
     while rest:
         word = rest.pop(0)
         if word in _FLAGS:
@@ -158,17 +172,22 @@ def _set_option(arguments: Arguments, option: str, value: str) -> None:
     from tunewright.core.errors import ArtifactError, ConfigError
 
     if not value:
-        raise ConfigError(f"{option} needs a value", fix=f"{option} {'DIR' if option == '--from' else 'N'}")
+        raise ConfigError(f"{option} needs a value", fix=f"{option} {_VALUES[option]}")
     if option == "--from":
         arguments.from_directory = Path(value)
         if not arguments.from_directory.is_dir():
             raise ArtifactError(
                 "there is no such directory", where=value, fix="`tunewright runs list` shows the artifacts"
             )
+    elif option in ("--row", "--split"):
+        setattr(arguments, option[2:], value)
     elif value.isdigit():
-        arguments.keep = int(value)
+        setattr(arguments, option[2:], int(value))
     else:
         raise ConfigError(f"{option} needs a number, not '{value}'")
+
+
+_VALUES = {"--from": "DIR", "--keep": "N", "--row": "ID", "--split": "train", "--count": "N"}
 
 
 def _close(word: str, known: dict[str, object] | dict[str, Verb] | dict[str, str]) -> str:

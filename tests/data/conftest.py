@@ -10,7 +10,8 @@ import pytest
 from tunewright.core.runs import Workspace
 from tunewright.data import stage
 from tunewright.data.config import DataConfig
-from tunewright.data.prepare import Preparation, rules_of
+from tunewright.data.duplicates.exact import Seen
+from tunewright.data.prepare import Preparation, Selection, rules_of
 from tunewright.data.reading.rows import inspect, read_rows
 from tunewright.data.tokens.check import TokenCheck
 from tunewright.models import tiny
@@ -34,8 +35,12 @@ class Gate:
     def outcomes(self, data, *, max_chars=1_000_000, max_length=10**6, **settings):
         check = TokenCheck(self.tokenizer, max_length=max_length) if self.tokenizer else None
         config = DataConfig(sources=("input.jsonl",))
-        preparation = Preparation(rules_of(config.rules), tokens=check, **settings)
-        return [preparation.prepare(row, pool="shared") for row in self.rows(data, max_chars=max_chars)]
+        preparation = Preparation(rules_of(config.rules), tokens=check, selection=Selection(**settings))
+        seen = Seen()
+        return [
+            seen.settle(row.id, row.place, preparation.prepare(row), pool="shared")
+            for row in self.rows(data, max_chars=max_chars)
+        ]
 
     def one(self, *turns, **row):
         """The outcome of a single row with these turns, (role, content) each or dicts."""

@@ -197,9 +197,9 @@ def test_missing_and_empty_files(tmp_path, data, problem):
 def test_other_faults_of_a_file(tmp_path):
     with pytest.raises(ArtifactError, match="is a directory"):
         inspect(tmp_path, max_chars=1000)
-    (tmp_path / "a.csv").write_text("q,a\n")
-    with pytest.raises(ConfigError, match=r"\.csv files are not read"):
-        inspect(tmp_path / "a.csv", max_chars=1000)
+    (tmp_path / "a.zip").write_bytes(b"PK\x03\x04")
+    with pytest.raises(ConfigError, match="ZIP archives are not read"):
+        inspect(tmp_path / "a.zip", max_chars=1000)
     (tmp_path / "b.jsonl").write_bytes("x".encode("utf-32"))
     with pytest.raises(ArtifactError, match="UTF-32"):
         inspect(tmp_path / "b.jsonl", max_chars=1000)

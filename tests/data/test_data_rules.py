@@ -6,9 +6,9 @@ import pytest
 
 from tunewright.core.chat import Message
 from tunewright.data.draft import Draft
+from tunewright.data.findings import Rejection
 from tunewright.data.rules.length import Length
 from tunewright.data.rules.options import LengthOptions
-from tunewright.data.rules.text import clean
 
 
 def turns(outcome):
@@ -54,10 +54,13 @@ def test_a_row_that_trains_nothing_is_quarantined(gate, found):
 
 @pytest.mark.parametrize("blank", ["", " \n", "\u3000", "\u200b\ufeff"])
 def test_empty_input_also_after_cleaning_and_before_merging(gate, found, blank):
-    assert found(gate.one(("user", blank), ("assistant", "a")))["EMPTY_INPUT"][0] == "quarantined"
-    outcome = gate.one(("user", blank), ("user", "q"), ("assistant", "a"))
-    if blank.strip() == "":
-        assert found(outcome)["EMPTY_INPUT"][0] == "quarantined"
+    assert found(gate.one(("user", blank), ("assistant", "a")))["EMPTY_INPUT"] == (
+        "quarantined",
+        "user turn 1 is empty",
+    )
+    outcome = gate.one(("user", "q"), ("user", blank), ("assistant", "a"))
+    assert found(outcome)["EMPTY_INPUT"] == ("quarantined", "user turn 2 is empty")
+    assert found(gate.one(("user", "q"), ("assistant", blank)))["EMPTY_TARGET"][0] == "quarantined"
 
 
 def test_merging(gate, found):
@@ -162,40 +165,13 @@ def test_unused_keys_are_said(gate, found):
 
 
 def test_length():
-    turns = (Message(role="user", content="q" * 60), Message(role="assistant", content="a" * 41))
-    found = Length(LengthOptions(max_chars=100)).apply(Draft(turns, {}))
-    assert (found.code, found.reason) == ("TOO_LONG", "101 characters, limit 100")
-    assert Length(LengthOptions(max_chars=101)).apply(Draft(turns, {})) == Draft(turns, {})
-
-
-@pytest.mark.parametrize(
-    ("text", "cleaned", "codes"),
-    [
-        ("，。！？“”：； 37.5% ￥1,200 <b>&nbsp;</b>", None, []),
-        ("e\u0301", "é", ["NFC"]),
-        ("a\x00b\x1b[0m\tc\nd", "ab[0m\tc\nd", ["CONTROL"]),
-        ("a\r\nb\rc", "a\nb\nc", ["CONTROL"]),
-        ("a\u200bb\ufeffc\u2060d\u202ee\u00adf", "abcdef", ["ZERO_WIDTH"]),
-        ("余\u200d额", "余额", ["ZERO_WIDTH"]),
-        ("👨\u200d👩\u200d👧 ❤\ufe0f\u200d🔥 👩🏽\u200d⚕\ufe0f 🏳\ufe0f\u200d🌈", None, []),
-        ("a\u200d👧", "a👧", ["ZERO_WIDTH"]),
-        ("می\u200cخواهم", None, []),
-        ("क\u094d\u200dष", None, []),
-        ("🏴\U000e0067\U000e0062\U000e007f", None, []),
-        ("hi\U000e0068\U000e0069", "hi", ["ZERO_WIDTH"]),
-        ("ＡＢＣ１２３", None, ["FULLWIDTH"]),
-        ("lost \ufffd", None, ["REPLACEMENT"]),
-    ],
-)
-def test_text(text, cleaned, codes):
-    found = clean(text)
-    assert found.text == (text if cleaned is None else cleaned)
-    assert [note.code for note in found.notes] == codes
-    assert clean(found.text).text == found.text
-
-
-def test_text_full_of_invisible_characters_is_cleaned_in_linear_time():
-    assert clean("a\u200b" * 200_000).text == "a" * 200_000
+    rule = Length(LengthOptions())
+    draft = Draft((Message(role="user", content="x" * 7998), Message(role="assistant", content="ab")), {})
+    assert rule.apply(draft) is draft
+    longer = draft.changed([*draft.turns, Message(role="user", content="y")])
+    assert rule.apply(longer) == Rejection("TOO_LONG", "8001 characters, limit 8000", "x" * 40)
+    call = Message(role="assistant", content=None, tool_calls=({"function": {"name": "f", "arguments": {}}},))
+    assert "46 characters" in Length(LengthOptions(max_chars=45)).apply(Draft((call,), {})).reason
 
 
 def test_duplicates_by_message_whatever_the_metadata(gate, found):

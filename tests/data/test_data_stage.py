@@ -23,7 +23,7 @@ def test_groups_and_questions_never_cross(bank):
     ]
     assert all(groups)
     assert not (groups[0] & groups[1] or groups[0] & groups[2] or groups[1] & groups[2])
-    assert report["leakage"]["exact"] == 0
+    assert report["leakage"]["sets"]["test"]["exact"]["rows"] == 0
 
 
 def test_same_bytes_twice_and_others_with_another_seed(run_data, tmp_path):
@@ -92,18 +92,110 @@ def test_test_source_is_the_test_split_and_leakage_is_counted(run_data, bank_lik
     for row in same_question:
         row["conversation"][0]["content"] = "  " + row["conversation"][0]["content"].upper() + "\n"
     fresh = [{"conversation": [{"role": "user", "content": "fresh"}, {"role": "assistant", "content": "a"}]}]
+    report_split = {"test": 0, "test_sources": ["t.jsonl"], "validation": 0.01}
     artifact, report = run_data(
         {"a.jsonl": rows, "t.jsonl": same_question + fresh},
         sources=["a.jsonl"],
-        split={"test": 0, "test_sources": ["t.jsonl"], "validation": 0.01},
+        split=report_split,
+        max_leakage={"exact": 3},
     )
     books(report)
     assert [row["id"] for row in artifact.jsonl("test.jsonl")] == [f"t.jsonl:{line}" for line in (1, 2, 3, 4)]
     in_train = {row["id"] for row in artifact.jsonl("train.jsonl")}
     leaked = sum(f"a.jsonl:{line}" in in_train for line in (1, 2, 3))
     assert leaked >= 2
-    assert report["leakage"]["exact"] == leaked
-    assert "leakage" in table.table(report)
+    assert report["leakage"]["sets"]["test"]["exact"]["rows"] == leaked
+    assert f"leakage test: of 4 rows {leaked} ask a training question" in table.table(report)
+    with pytest.raises(GateError, match=rf"{leaked} of 4 rows of test ask the question of a training row") as caught:
+        run_data(
+            sources=["a.jsonl"],
+            split={"test": 0, "test_sources": ["t.jsonl"], "validation": 0.01},
+            max_leakage={"exact": 1},
+        )
+    assert caught.value.exit_code == 5
+
+
+def test_rows_given_to_two_splits_stop_the_stage_by_default(run_data, bank_like):
+    with pytest.raises(GateError, match="the limit of exact is 0"):
+        run_data(
+            {"a.jsonl": bank_like(40), "t.jsonl": bank_like(3)},
+            sources=["a.jsonl"],
+            split={"test": 0, "test_sources": ["t.jsonl"], "validation": 0.01},
+        )
+
+
+def test_near_duplicates_are_taken_out_and_counted(run_data, bank_like, books):
+    rows = bank_like(40)
+    long = (
+        "I paid at the petrol station on Monday evening and my card was charged two times, please give the money back"
+    )
+    twins = [
+        {"conversation": [{"role": "user", "content": f"{long}{end}"}, {"role": "assistant", "content": "refund"}]}
+        for end in (" now", " today", "!")
+    ]
+    artifact, report = run_data({"a.jsonl": rows + twins}, sources=["a.jsonl"])
+    books(report)
+    assert report["by_code"]["NEAR_DUPLICATE"]["by_action"]["quarantined"]["count"] == 2
+    assert (report["duplicates"], report["quarantined"], report["quarantined_share"]) == (2, 2, 0)
+    quarantined = artifact.jsonl("quarantine.jsonl")
+    assert [row["id"] for row in quarantined] == ["a.jsonl:42", "a.jsonl:43"]
+    assert "a.jsonl:41" in quarantined[0]["reason"]
+    assert json.loads(quarantined[0]["raw"])["conversation"] == twins[1]["conversation"]
+    kept = {row["id"] for name in ("train", "validation", "test") for row in artifact.jsonl(f"{name}.jsonl")}
+    assert "a.jsonl:41" in kept and len(kept) == 41
+    rules = [{"name": "roles"}, {"name": "text"}, {"name": "near_duplicate", "action": "report"}]
+    artifact, report = run_data(sources=["a.jsonl"], rules=rules)
+    books(report)
+    assert (report["quarantined"], report["by_code"]["NEAR_DUPLICATE"]["by_action"]["kept"]["count"]) == (0, 2)
+    homes = {
+        name
+        for name in ("train", "validation", "test")
+        for row in artifact.jsonl(f"{name}.jsonl")
+        if row["id"] in ("a.jsonl:41", "a.jsonl:42", "a.jsonl:43")
+    }
+    assert len(homes) == 1
+
+
+def test_any_number_of_workers_writes_the_same_bytes(run_data, bank_like, tmp_path):
+    rows = [*bank_like(600), {"conversation": []}, *bank_like(5)]
+    found = []
+    for workers in (1, 2):
+        root = tmp_path / f"w{workers}"
+        root.mkdir()
+        artifact, _ = run_data({"a.jsonl": rows}, root=root, sources=["a.jsonl"], workers=workers, max_quarantined=0.5)
+        found.append({file.path: file.sha256 for file in artifact.manifest.files if file.path in FILES})
+    assert found[0] == found[1]
+    assert len(found[0]) == 5
+
+
+def test_answers_are_samples_of_their_own_with_keep_turns(run_data, bank_like, books):
+    turns = [{"role": role, "content": f"{role} says {n}"} for n in range(3) for role in ("user", "assistant")]
+    rules = [{"name": "roles"}, {"name": "text"}, {"name": "turns", "keep_turns": 1}]
+    artifact, report = run_data(
+        {"a.jsonl": [*bank_like(40), {"conversation": turns, "metadata": {"customer": "long"}}]},
+        sources=["a.jsonl"],
+        rules=rules,
+        split={"test": 0.2, "validation": 0.1},
+    )
+    books(report)
+    assert sum(report["samples"].values()) == sum(report["splits"].values()) + 2 == 43
+    rows = [row for name in ("train", "validation", "test") for row in artifact.jsonl(f"{name}.jsonl")]
+    long = [row for row in rows if row["id"].startswith("a.jsonl:41")]
+    assert [row["id"] for row in long] == ["a.jsonl:41~1", "a.jsonl:41~2", "a.jsonl:41~3"]
+    assert [len(row["conversation"]) for row in long] == [2, 4, 4]
+
+
+def test_what_redaction_replaced_is_written_for_the_owner_alone(run_data, bank_like):
+    rows = bank_like(30)
+    rows[4]["conversation"][0]["content"] = "请拨打13812345678联系我，谢谢"
+    rules = [{"name": "roles"}, {"name": "text"}, {"name": "redact", "mapping": True}]
+    artifact, report = run_data({"a.jsonl": rows}, sources=["a.jsonl"], rules=rules)
+    (entry,) = artifact.jsonl("pii_mapping.jsonl")
+    assert entry["original"] == "13812345678" and entry["id"] == "a.jsonl:5"
+    assert (artifact.path / "pii_mapping.jsonl").stat().st_mode & 0o777 == 0o600
+    assert report["tallies"]["pii.phone"] == 1
+    everything = b"".join(p.read_bytes() for p in artifact.path.iterdir() if p.name != "pii_mapping.jsonl")
+    assert b"13812345678" not in everything
 
 
 def test_repeats_in_a_given_test_split_stay(run_data, bank_like, books):
@@ -201,7 +293,8 @@ def test_a_mended_quarantine_can_be_fed_back(run_data, bank_like, tmp_path):
     row["raw"] = json.dumps({"conversation": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]})
     (tmp_path / "mended.jsonl").write_text(json.dumps(row) + "\n")
     _, report = run_data(sources=["a.jsonl", "mended.jsonl"])
-    assert report["sources"][1] | {"path": ""} == {
+    assert report["sources"][1] | {"path": "", "row_formats": []} == {
+        "row_formats": [],
         **{"path": "", "encoding": "utf-8", "format": "jsonl", "read": 1, "kept": 1},
         **{"repaired": 0, "quarantined": 0, "filtered": 0},
     }

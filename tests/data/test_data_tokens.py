@@ -21,11 +21,11 @@ BOS_TEMPLATE = (
 def make(tmp_path):
     """A check over the byte tokenizer with another template and settings."""
 
-    def check(template=tiny.TEMPLATE, *, max_length=512, **settings):
+    def check(template=tiny.TEMPLATE, *, max_length=512, quick=True, **settings):
         tiny.write_tokenizer(tmp_path)
         path = tmp_path / "tokenizer_config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": template} | settings))
-        return TokenCheck(ChatTokenizer.load(tmp_path), max_length=max_length)
+        return TokenCheck(ChatTokenizer.load(tmp_path), max_length=max_length, quick=quick)
 
     return check
 
@@ -78,7 +78,7 @@ def test_a_template_that_changes_answers_is_a_breach(make):
 
 
 def test_a_tokenizer_that_loses_spaces_is_a_breach(make, monkeypatch):
-    check = make()
+    check = make(quick=False)
     decode = check.tokenizer.decode
     monkeypatch.setattr(check.tokenizer, "decode", lambda ids, **k: decode(ids, **k).replace("  ", " "))
     assert check.measure(talk("a b", "yes")).breaches == ()
@@ -91,8 +91,9 @@ def test_control_ids_from_content_are_a_breach(make, monkeypatch):
     row = check.measure(conversation)
     assert (row.control_texts, row.breaches) == (3, ())
     assert [note.code for note in check.notes(conversation)] == ["SPECIAL_TOKEN", "SPECIAL_TOKEN"]
-    monkeypatch.setattr(check.tokenizer, "_shield", lambda content, first: content)  # what a plain tokenizer does
-    assert "control" in check.measure(conversation).breaches
+    monkeypatch.setattr(check.tokenizer.segments, "shield", lambda texts: None)  # what a plain tokenizer does
+    again = conversation.model_copy()
+    assert "control" in check.measure(again).breaches
 
 
 def test_private_use_characters_of_the_shield_do_not_fail_the_stage(make):
@@ -107,14 +108,14 @@ def test_private_use_characters_of_the_shield_do_not_fail_the_stage(make):
 def test_an_untrained_end_token_is_a_breach(make, monkeypatch):
     from tunewright.models.tokens import Example
 
-    check = make()
+    check = make(quick=False)
     (good,) = check.tokenizer.examples(talk("hi", "yes"), max_length=512)
     last = max(index for index, label in enumerate(good.labels) if label != -100)
     cut = Example(good.input_ids, (*good.labels[:last], *[-100] * (len(good.labels) - last)), "row:1")
-    monkeypatch.setattr(check.tokenizer, "examples", lambda conversation, *, max_length: [cut])
+    monkeypatch.setattr(check.tokenizer, "laid_out", lambda layout, row_id, *, max_length: [cut])
     assert check.measure(talk("hi", "yes")).breaches == ("end",)
     masked = Example(good.input_ids, (-100,) * len(good.labels), "row:1")
-    monkeypatch.setattr(check.tokenizer, "examples", lambda conversation, *, max_length: [masked])
+    monkeypatch.setattr(check.tokenizer, "laid_out", lambda layout, row_id, *, max_length: [masked])
     row = check.measure(talk("hi", "yes"))
     assert {"labels", "end"} <= set(row.breaches)
     assert table([row])["all_masked"] == 1

@@ -38,7 +38,7 @@ def data_report() -> dict[str, Any]:
             for code, (action, count, reason, text) in BY_CODE.items()
         },
         "splits": {"train": 622, "validation": 88, "test": 178},
-        "leakage": {"exact": 0, "groups": 0},
+        "leakage": {"sets": {"test": {"rows": 2, **{k: {"rows": 0} for k in ("exact", "near", "overlap", "groups")}}}},
         "tokens": {
             "max_length": 8192,
             "splits": {

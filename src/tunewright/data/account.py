@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
+from tunewright.core.errors import ArtifactError
 from tunewright.data.findings import RANK, Action, Finding
 from tunewright.data.prepare import Outcome
 
@@ -35,12 +37,21 @@ class _Code:
 class _Source:
     path: str
     encoding: str
-    format: str
+    shape: str
+    formats: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
 
     def dump(self) -> dict[str, Any]:
         counts = {action: self.counts[action] for action in ACTIONS}
-        return {"path": self.path, "encoding": self.encoding, "format": self.format, "read": self.read, **counts}
+        formats = [name for name, _ in sorted(self.formats.items(), key=lambda item: (-item[1], item[0]))]
+        return {
+            "path": self.path,
+            "encoding": self.encoding,
+            "format": self.shape,
+            "row_formats": formats,
+            "read": self.read,
+            **counts,
+        }
 
     @property
     def read(self) -> int:
@@ -54,6 +65,7 @@ class Account:
         self._sources: list[_Source] = []
         self._codes: dict[str, _Code] = {}
         self._duplicates = 0
+        self.tallies: Counter[str] = Counter()
 
     def open(self, path: str, *, encoding: str, shape: str) -> None:
         """The rows added from now on come from `path`."""
@@ -61,17 +73,42 @@ class Account:
 
     def add(self, outcome: Outcome) -> None:
         """Counts one row."""
-        self._sources[-1].counts[outcome.action] += 1
+        source = self._sources[-1]
+        source.counts[outcome.action] += 1
+        if outcome.format:
+            source.formats[outcome.format] += 1
         for finding in outcome.findings:
-            code = self._codes.setdefault(finding.code, _Code())
-            code.counts[finding.action] += 1
-            code.examples.setdefault(finding.action, finding)
+            self.note(finding)
+        self.tallies.update(outcome.tallies)
         self._duplicates += any(f.code in DUPLICATES and f.action == "quarantined" for f in outcome.findings)
 
+    def take_out(self, source: int, action: Action, finding: Finding) -> None:
+        """A duplicate that was counted as `action` in `source` before is quarantined by `finding`."""
+        counts = self._sources[source].counts
+        counts[action] -= 1
+        counts["quarantined"] += 1
+        self._duplicates += 1
+        self.note(finding)
+
+    def note(self, finding: Finding) -> None:
+        """A finding on a row; alone it is one on a row that was counted before and stays as it was."""
+        code = self._codes.setdefault(finding.code, _Code())
+        code.counts[finding.action] += 1
+        code.examples.setdefault(finding.action, finding)
+
     @property
-    def read_from_last(self) -> int:
-        """Rows of the source that is open."""
-        return self._sources[-1].read
+    def open_source(self) -> int:
+        """Number of the source that is open."""
+        return len(self._sources) - 1
+
+    def name(self, source: int) -> str:
+        """The source's name in the project file."""
+        return self._sources[source].path
+
+    def refuse_empty(self, path: Path) -> None:
+        """Raises ArtifactError when the source that is open, `path` on disk, had no row."""
+        if not self._sources[-1].read:
+            raise ArtifactError("the data source has no rows", where=str(path), fix="check the file")
 
     def total(self, action: str) -> int:
         """Rows with this action over all sources."""
@@ -82,18 +119,20 @@ class Account:
         """Rows of all sources."""
         return sum(source.read for source in self._sources)
 
+    @property
+    def quarantined_share(self) -> float:
+        """Of the rows read, duplicates apart; what max_quarantined limits."""
+        return round((self.total("quarantined") - self._duplicates) / self.read, 6) if self.read else 0.0
+
     def dump(self) -> dict[str, Any]:
         """The counting part of report.json. count: rows with the code; example: the first of the worst action;
-        by_action has them apart.
-
-        quarantined_share: of the rows read, duplicates apart; what max_quarantined limits.
-        """
-        bad = self.total("quarantined") - self._duplicates
+        by_action has them apart."""
         return {
             "read": self.read,
             **{action: self.total(action) for action in ACTIONS},
             "duplicates": self._duplicates,
-            "quarantined_share": round(bad / self.read, 6) if self.read else 0.0,
+            "quarantined_share": self.quarantined_share,
             "by_code": {code: self._codes[code].dump() for code in sorted(self._codes)},
+            "tallies": dict(sorted(self.tallies.items())),
             "sources": [source.dump() for source in self._sources],
         }

@@ -8,14 +8,27 @@ from pydantic import Field, model_validator
 
 from tunewright.core.config import Section
 from tunewright.core.registry import Chosen, Entry, PluginOptions, Registry
-from tunewright.data.rules.options import RolesOptions, TextOptions
+from tunewright.data.duplicates.options import NearDuplicateOptions
+from tunewright.data.rules.options import ForgedTurnsOptions, RolesOptions, SecretsOptions, TextOptions
+from tunewright.data.splits.options import LeakageLimits
 
 RULES = Registry(
     "rules",
     {
         "roles": Entry("tunewright.data.rules.roles:Roles", "tunewright.data.rules.options:RolesOptions"),
         "text": Entry("tunewright.data.rules.text:Text", "tunewright.data.rules.options:TextOptions"),
+        "near_duplicate": Entry(
+            "tunewright.data.duplicates.rule:NearDuplicate", "tunewright.data.duplicates.options:NearDuplicateOptions"
+        ),
         "length": Entry("tunewright.data.rules.length:Length", "tunewright.data.rules.options:LengthOptions"),
+        "turns": Entry("tunewright.data.rules.turns:Turns", "tunewright.data.rules.options:TurnsOptions"),
+        "language": Entry("tunewright.data.rules.language:Language", "tunewright.data.rules.options:LanguageOptions"),
+        "domain": Entry("tunewright.data.rules.domain:Domain", "tunewright.data.rules.options:DomainOptions"),
+        "redact": Entry("tunewright.data.rules.redact:Redact", "tunewright.data.rules.options:RedactOptions"),
+        "secrets": Entry("tunewright.data.rules.secrets:Secrets", "tunewright.data.rules.options:SecretsOptions"),
+        "forged_turns": Entry(
+            "tunewright.data.rules.forged_turns:ForgedTurns", "tunewright.data.rules.options:ForgedTurnsOptions"
+        ),
     },
 )
 
@@ -36,6 +49,8 @@ class SplitConfig(Section):
     """Files that are the test split as they are; then `test` must be 0."""
     validation_sources: tuple[str, ...] = ()
     """Files that are the validation split as they are; then `validation` is not used."""
+    stratify_by: str | None = None
+    """A metadata key such as `metadata.intent`: every split holds each value in its share, as groups allow."""
 
     @model_validator(mode="after")
     def _one_test(self) -> SplitConfig:
@@ -54,12 +69,22 @@ class DataConfig(Section):
     """From raw files to checked, split conversations."""
 
     sources: tuple[str, ...] = Field(min_length=1)
-    """JSONL or JSON array files, relative to the project file; `builtin:bank` is the built-in data."""
+    """Files or patterns such as `raw/*.jsonl`, relative to the project file; `builtin:bank` is the built-in data."""
     system: str | None = None
     """System turn for conversations that have none."""
-    rules: tuple[Rule, ...] = (RolesOptions(), TextOptions())
-    """What is repaired or quarantined, in this order."""
+    rules: tuple[Rule, ...] = (
+        RolesOptions(),
+        TextOptions(),
+        ForgedTurnsOptions(),
+        SecretsOptions(),
+        NearDuplicateOptions(),
+    )
+    """What is repaired or quarantined, in this order; a list here takes the place of this one."""
     split: SplitConfig = SplitConfig()
+    leakage_sets: tuple[str, ...] = ()
+    """Files of other test sets that the training split is compared with, such as a public benchmark."""
+    max_leakage: LeakageLimits = LeakageLimits()
+    """How many rows of validation, test and each leakage set may stand in the training split: above, exit code 5."""
     keep: dict[str, tuple[str, ...]] = {}
     """Only rows whose metadata value is listed, for example `{metadata.intent: [card_lost, pin_reset]}`."""
     max_train_rows: int | None = Field(default=None, ge=1)
@@ -70,3 +95,5 @@ class DataConfig(Section):
     """A longer line is quarantined without being parsed."""
     encoding: Literal["auto", "utf-8", "utf-16", "gb18030"] = "auto"
     """How the sources are encoded; `auto` looks at their bytes."""
+    workers: int | None = Field(default=None, ge=1, le=256)
+    """Processes that prepare rows; the result is the same for any number. Default: by size and cores."""

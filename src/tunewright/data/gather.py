@@ -3,81 +3,147 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
-from tunewright.core import files
-from tunewright.core.errors import ArtifactError
 from tunewright.core.events import Progress
 from tunewright.data.account import Account
-from tunewright.data.findings import Finding
-from tunewright.data.prepare import Preparation, Usable
-from tunewright.data.reading.rows import Row, read_rows
+from tunewright.data.draft import Masked
+from tunewright.data.duplicates.exact import Seen
+from tunewright.data.findings import Action, Finding, Note, Place, locate
+from tunewright.data.prepare import Usable
+from tunewright.data.reading.record import Record
+from tunewright.data.reading.records import read_records
 from tunewright.data.sources import Pool, Source
-from tunewright.data.splits.assign import Member, Split
-from tunewright.data.tokens.check import RowTokens
+from tunewright.data.splits.assign import Member
+from tunewright.data.spool import Spool, row_line
+from tunewright.data.tokens.columns import TokenColumns
+from tunewright.data.workers import Prepared, Recipe, prepare_all
 
 QUARANTINE = "quarantine.jsonl"
-SPOOL = ".usable.jsonl"
+MAPPING = "pii_mapping.jsonl"
 
 
 @dataclass
 class Gathered:
-    """Usable rows in reading order, in parallel lists; their text is in the spool. metadata_keys: seen in any row."""
+    """Usable rows in reading order, in parallel columns; their text is in the spool. metadata_keys: seen in any row."""
 
+    spool: Spool
     account: Account = field(default_factory=Account)
     ids: list[str] = field(default_factory=list)
     pools: list[Pool] = field(default_factory=list)
     members: list[Member] = field(default_factory=list)
-    tokens: list[RowTokens] = field(default_factory=list)
+    tokens: TokenColumns = field(default_factory=TokenColumns)
+    actions: list[Action] = field(default_factory=list)
+    sources: array[int] = field(default_factory=lambda: array("l"))
+    lines: array[int] = field(default_factory=lambda: array("q"))
+    byte_offsets: array[int] = field(default_factory=lambda: array("q"))
     metadata_keys: set[str] = field(default_factory=set)
+    masked: list[tuple[str, Masked]] = field(default_factory=list)
 
-    def add(self, usable: Usable, pool: Pool) -> None:
+    def add(self, prepared: Prepared, usable: Usable, pool: Pool) -> None:
         """Keeps what later steps need of a row."""
-        self.ids.append(usable.conversation.id)
+        self.spool.append(row_line(usable.conversation.to_row()))
+        self.ids.append(prepared.id)
         self.pools.append(pool)
         self.members.append(usable.member)
+        assert prepared.outcome.action in ("kept", "repaired")
+        self.actions.append(prepared.outcome.action)
+        self.sources.append(self.account.open_source)
+        self.lines.append(prepared.place.line)
+        self.byte_offsets.append(prepared.place.byte_offset)
         self.metadata_keys.update(usable.conversation.metadata)
+        self.masked += [(prepared.id, masked) for masked in prepared.outcome.masked]
         if usable.tokens:
             self.tokens.append(usable.tokens)
 
+    def only(self, rows: Sequence[int]) -> Gathered:
+        """The same books with only these rows, in this order."""
+        return replace(
+            self,
+            spool=self.spool.only(rows),
+            ids=[self.ids[row] for row in rows],
+            pools=[self.pools[row] for row in rows],
+            members=[self.members[row] for row in rows],
+            tokens=self.tokens.only(rows) if self.tokens else self.tokens,
+            actions=[self.actions[row] for row in rows],
+            sources=array("l", (self.sources[row] for row in rows)),
+            lines=array("q", (self.lines[row] for row in rows)),
+            byte_offsets=array("q", (self.byte_offsets[row] for row in rows)),
+        )
 
-def gather(sources: Sequence[Source], preparation: Preparation, *, folder: Path, max_chars: int) -> Gathered:
-    """Reads every source; writes quarantine.jsonl and the spool into `folder`.
+    def place(self, row: int) -> Place:
+        """Where usable row `row` stands in its source."""
+        return Place(self.account.name(self.sources[row]), self.lines[row], self.byte_offsets[row])
 
-    Raises ArtifactError for a source without a row.
+    def finding(self, row: int, note: Note) -> Finding:
+        """What is found of usable row `row` after all rows were read."""
+        (found,) = locate(self.place(row), [note])
+        return found
+
+    def rows_of(self, pool: Pool) -> list[int]:
+        """The usable rows that came from the sources of `pool`."""
+        return [row for row, name in enumerate(self.pools) if name == pool]
+
+
+def gather(
+    sources: Sequence[Source], recipe: Recipe, *, spool: Spool, quarantine: IO[Any], max_chars: int, workers: int
+) -> Gathered:
+    """Reads every source; writes the rows that cannot be used to `quarantine` and the others to `spool`.
+
+    Exact duplicates are looked for among the sources of one pool, and taken out of the shared one only: a split that
+    is given as a file stays as it is, since published test sets hold repeats. Raises ArtifactError for a source
+    without a row.
     """
-    gathered = Gathered()
+    gathered, seen = Gathered(spool), Seen()
     total = sum(source.bytes for source in sources)
-    with (
-        files.atomic_write(folder / QUARANTINE) as quarantine,
-        files.atomic_write(folder / SPOOL) as spool,
-        Progress("reading (bytes)", total) as progress,
-    ):
-        for source in sources:
-            gathered.account.open(source.name, encoding=source.layout.encoding, shape=source.layout.shape)
-            for row in read_rows(source.path, source=source.name, layout=source.layout, max_chars=max_chars):
-                outcome = preparation.prepare(row, pool=source.pool)
-                gathered.account.add(outcome)
-                if outcome.usable:
-                    gathered.add(outcome.usable, source.pool)
-                    _write(spool, outcome.usable.conversation.to_row())
-                elif outcome.action == "quarantined":
-                    _write(quarantine, quarantine_row(row, outcome.findings))
-                progress.advance(row.size)
-            if not gathered.account.read_from_last:
-                raise ArtifactError("the data source has no rows", where=str(source.path), fix="check the file")
+    with Progress("reading (bytes)", total) as progress:
+        for source, prepared in _each(sources, recipe, gathered.account, max_chars=max_chars, workers=workers):
+            progress.advance(prepared.size)
+            outcome = seen.settle(prepared.id, prepared.place, prepared.outcome, pool=source.pool)
+            gathered.account.add(outcome)
+            if outcome.usable:
+                gathered.add(Prepared(prepared.id, prepared.place, 0, None, outcome), outcome.usable, source.pool)
+            elif outcome.action == "quarantined":
+                write_line(quarantine, quarantine_row(prepared.id, prepared.raw, outcome.findings))
     return gathered
 
 
-def quarantine_row(row: Row, findings: Sequence[Finding]) -> dict[str, Any]:
+def _each(
+    sources: Sequence[Source], recipe: Recipe, account: Account, *, max_chars: int, workers: int
+) -> Iterator[tuple[Source, Prepared]]:
+    """Every row with its source. Sources come in order, so the account is opened when a source's first row arrives."""
+    at = -1
+    reading = prepare_all(_records(sources, max_chars), recipe, workers=workers)
+    for prepared in reading:
+        while at < 0 or sources[at].name != prepared.place.source:
+            at = _open_next(sources, at, account)
+        yield sources[at], prepared
+    while at < len(sources) - 1:
+        at = _open_next(sources, at, account)
+    account.refuse_empty(sources[-1].path)
+
+
+def _open_next(sources: Sequence[Source], at: int, account: Account) -> int:
+    if at >= 0:
+        account.refuse_empty(sources[at].path)
+    source = sources[at + 1]
+    account.open(source.name, encoding=source.layout.encoding, shape=source.layout.shape)
+    return at + 1
+
+
+def _records(sources: Sequence[Source], max_chars: int) -> Iterator[Record]:
+    for source in sources:
+        yield from read_records(source.path, source=source.name, layout=source.layout, max_chars=max_chars)
+
+
+def quarantine_row(row_id: str, raw: str | None, findings: Sequence[Finding]) -> dict[str, Any]:
     """A line of quarantine.jsonl: the reason, and the row's own text (null where it has none) to mend and feed in."""
     worst = next(finding for finding in findings if finding.action == "quarantined")
     return {
-        "id": row.id,
+        "id": row_id,
         "source": worst.source,
         "line": worst.line,
         "byte_offset": worst.byte_offset,
@@ -85,21 +151,10 @@ def quarantine_row(row: Row, findings: Sequence[Finding]) -> dict[str, Any]:
         "reason": worst.reason,
         "excerpt": worst.excerpt,
         "other_codes": sorted(finding.code for finding in findings if finding is not worst),
-        "raw": row.raw,
+        "raw": raw,
     }
 
 
-def _write(handle: IO[Any], value: dict[str, Any]) -> None:
+def write_line(handle: IO[Any], value: dict[str, Any]) -> None:
+    """One JSON document and a line feed."""
     handle.write(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n")
-
-
-def write_splits(folder: Path, splits: Sequence[Split | None]) -> None:
-    """Divides the spool into train, validation and test.jsonl and removes it. splits: one a row, None for left out."""
-    names: tuple[Split, ...] = ("train", "validation", "test")
-    with ExitStack() as stack:
-        handles = {name: stack.enter_context(files.atomic_write(folder / f"{name}.jsonl")) for name in names}
-        spool = stack.enter_context((folder / SPOOL).open(encoding="utf-8", newline="\n"))
-        for line, split in zip(spool, splits, strict=True):
-            if split:
-                handles[split].write(line)
-    (folder / SPOOL).unlink()

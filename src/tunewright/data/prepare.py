@@ -1,19 +1,28 @@
-"""One row's way through the stage: recognised, filtered, typed, repaired by the rules, proven, checked for twins."""
+"""One row's way through the stage: recognised, filtered, typed, repaired by the rules, proven by the tokenizer.
+
+A row decides for itself here, so rows can be prepared by several processes; what rows mean to each other
+(duplicates, splits, leakage) comes after.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tunewright.core.chat import Conversation, Message
 from tunewright.core.registry import PluginOptions
 from tunewright.data.config import RULES
-from tunewright.data.draft import Draft, RowRule, metadata_value
-from tunewright.data.findings import Finding, Note, Rejection, excerpt, locate, worst_action
+from tunewright.data.draft import Draft, Masked, RowRule, SampleRule, metadata_value
+from tunewright.data.duplicates.options import NearDuplicateOptions
+from tunewright.data.findings import Finding, Note, Rejection, locate, worst_action
 from tunewright.data.formats.recognise import Recognised, build, recognise
 from tunewright.data.reading.rows import Row, source_text
 from tunewright.data.reading.strict_json import Parsed, parse
+from tunewright.data.rules.forged_turns import ForgedTurns
+from tunewright.data.rules.redact import Redact
 from tunewright.data.rules.roles import check_targets
 from tunewright.data.splits.assign import Member, message_digest, question_digest
 from tunewright.data.tokens.check import RowTokens, TokenCheck
@@ -21,11 +30,13 @@ from tunewright.data.tokens.check import RowTokens, TokenCheck
 
 @dataclass(frozen=True)
 class Usable:
-    """A row that goes on. tokens: None where no model was given."""
+    """A row that goes on. samples: what is trained of it, usually the conversation itself; tokens: over all samples,
+    None where no model was given."""
 
     conversation: Conversation
     member: Member
     tokens: RowTokens | None
+    samples: tuple[Conversation, ...]
 
 
 @dataclass(frozen=True)
@@ -35,75 +46,117 @@ class Outcome:
     action: Literal["kept", "repaired", "quarantined", "filtered"]
     findings: tuple[Finding, ...] = ()
     usable: Usable | None = None
+    tallies: Mapping[str, int] = field(default_factory=dict)
+    masked: tuple[Masked, ...] = ()
+    format: str = ""
+
+    def with_finding(self, finding: Finding, action: Literal["kept", "quarantined"]) -> Outcome:
+        """The same with a finding that only the other rows could tell of."""
+        if action == "kept":
+            return replace(self, findings=(*self.findings, finding))
+        return replace(self, action=action, findings=(finding, *self.findings), usable=None, tallies={}, masked=())
 
 
 @dataclass(frozen=True)
-class _Ready:
-    usable: Usable
-    notes: tuple[Note, ...]
+class Selection:
+    """Which rows are wanted and what rows are put together by, from the project file.
+
+    keep: only rows whose metadata value is listed; erased: message digests of rows that were asked to be erased.
+    """
+
+    keep: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    system: str | None = None
+    group_by: str | None = None
+    stratify_by: str | None = None
+    erased: frozenset[bytes] = frozenset()
 
 
 class Preparation:
-    """The settings of a run and its memory of messages seen."""
+    """The settings of a run."""
 
     def __init__(
         self,
-        rules: Sequence[RowRule],
+        rules: Sequence[RowRule | SampleRule],
         *,
         tokens: TokenCheck | None = None,
-        keep: Mapping[str, Sequence[str]] | None = None,
-        system: str | None = None,
-        group_by: str | None = None,
+        selection: Selection,
+        is_lenient: bool = False,
     ) -> None:
-        self._rules, self._tokens = rules, tokens
-        self._keep, self._system, self._group_by = dict(keep or {}), system, group_by
-        self._seen: dict[tuple[str, str], str] = {}
+        """is_lenient: a row that the template does not take is no fault, since the model is nobody's choice."""
+        self._is_lenient = is_lenient
+        known = tokens.tokenizer.control_texts_in if tokens else None
+        own = [rule.knowing(known) if known and isinstance(rule, ForgedTurns) else rule for rule in rules]
+        self._rules = [rule for rule in own if isinstance(rule, RowRule)]
+        self._is_private = any(isinstance(rule, Redact) for rule in own)
+        self._samplers = [rule for rule in rules if isinstance(rule, SampleRule)]
+        self._tokens, self._selection = tokens, selection
 
-    def prepare(self, row: Row, *, pool: str) -> Outcome:
-        """Decides on `row`. Duplicates are looked for among the rows of the same `pool`;
-        only those of the shared pool are taken out."""
+    def prepare(self, row: Row) -> Outcome:
+        """Decides on `row`; says nothing of duplicates."""
         content = row.content
         if isinstance(content, Parsed) and isinstance(original := source_text(content.value), str):
             inner = parse(original, line=row.place.line)
             content = inner if isinstance(inner, Rejection) else Parsed(inner.value, (*content.notes, *inner.notes))
         if isinstance(content, Rejection):
-            return _quarantined(row, (), content)
+            return self._quarantined(row, (), content)
         found = recognise(content.value)
         if isinstance(found, Rejection):
-            return _quarantined(row, content.notes, found)
+            return self._quarantined(row, content.notes, found)
         if not self._wanted(found):
-            return Outcome("filtered")
-        ready = self._ready(row, found, pool)
-        if isinstance(ready, Rejection):
-            return _quarantined(row, (*content.notes, *found.notes), ready)
-        findings = locate(row.place, (*content.notes, *ready.notes))
-        return Outcome(worst_action(findings), tuple(findings), ready.usable)
-
-    def _wanted(self, found: Recognised) -> bool:
-        return all(metadata_value(found.metadata, key) in values for key, values in self._keep.items())
-
-    def _ready(self, row: Row, found: Recognised, pool: str) -> _Ready | Rejection:
+            return Outcome("filtered", format=found.format)
         draft = self._repaired(found)
         if isinstance(draft, Rejection):
-            return draft
-        conversation = Conversation(id=row.id, messages=draft.turns, metadata=draft.metadata)
+            return self._quarantined(row, (*content.notes, *found.notes), draft)
+        return self._outcome(row, draft, content.notes, found.format)
+
+    def _wanted(self, found: Recognised) -> bool:
+        return all(metadata_value(found.metadata, key) in values for key, values in self._selection.keep.items())
+
+    def _outcome(self, row: Row, draft: Draft, notes: Sequence[Note], named: str) -> Outcome:
+        usable = self._usable(row, draft)
+        if isinstance(usable, Rejection):
+            return self._quarantined(row, (*notes, *draft.notes), usable)
+        asks = self._tokens if usable.tokens else None
+        proven = [note for sample in usable.samples for note in asks.notes(sample)] if asks else []
+        findings = self._located(row, (*notes, *draft.notes, *proven))
+        return Outcome(worst_action(findings), tuple(findings), usable, draft.tallies, draft.masked, named)
+
+    def _usable(self, row: Row, draft: Draft) -> Usable | Rejection:
+        conversation = Conversation.model_construct(id=row.id, messages=draft.turns, metadata=draft.metadata)
+        digest = message_digest(conversation)
+        if digest in self._selection.erased:
+            return Rejection("ERASED", "this row is on the project's erasure list")
+        group_by, stratify_by = self._selection.group_by, self._selection.stratify_by
         member = Member(
-            message_digest(conversation),
+            digest,
             question_digest(conversation),
-            metadata_value(draft.metadata, self._group_by) if self._group_by else None,
+            group=_interned(metadata_value(draft.metadata, group_by)) if group_by else None,
+            stratum=_interned(metadata_value(draft.metadata, stratify_by)) if stratify_by else None,
         )
-        twin = self._seen.get((pool, member.digest), row.id)
-        repeated = Rejection("DUPLICATE", f"the same messages as {twin}", excerpt(conversation.reference))
-        if twin != row.id and pool == "shared":
-            return repeated
-        tokens = self._tokens.measure(conversation) if self._tokens else None
-        if isinstance(tokens, Rejection):
-            return tokens
-        notes = self._tokens.notes(conversation) if self._tokens else []
-        self._seen.setdefault((pool, member.digest), row.id)
-        if twin != row.id:  # a split that is given as a file stays as it is: published test sets hold repeats
-            notes = [*notes, Note(repeated.code, "kept", repeated.reason, repeated.excerpt)]
-        return _Ready(Usable(conversation, member, tokens), (*draft.notes, *notes))
+        samples = samples_of(conversation, draft, self._samplers)
+        tokens = self._measured(samples)
+        return tokens if isinstance(tokens, Rejection) else Usable(conversation, member, tokens, samples)
+
+    def _measured(self, samples: Sequence[Conversation]) -> RowTokens | Rejection | None:
+        if self._tokens is None:
+            return None
+        found: list[RowTokens] = []
+        for sample in samples:
+            tokens = self._tokens.measure(sample)
+            if isinstance(tokens, Rejection):
+                return None if tokens.code == "TEMPLATE" and self._is_lenient else tokens
+            found.append(tokens)
+        return found[0] if len(found) == 1 else _together(found)
+
+    def _quarantined(self, row: Row, notes: Sequence[Note], rejection: Rejection) -> Outcome:
+        return Outcome("quarantined", tuple(self._located(row, (rejection.as_note(), *notes))))
+
+    def _located(self, row: Row, notes: Sequence[Note]) -> list[Finding]:
+        """The findings; without excerpts where they could show what a rule is there to hide."""
+        findings = locate(row.place, notes)
+        if self._is_private or any(finding.code in _HIDING for finding in findings):
+            return [replace(finding, excerpt="") for finding in findings]
+        return findings
 
     def _repaired(self, found: Recognised) -> Draft | Rejection:
         draft = build(found)
@@ -113,15 +166,56 @@ class Preparation:
             draft = rule.apply(draft)
         if isinstance(draft, Rejection):
             return draft
-        if self._system and draft.turns and draft.turns[0].role != "system":
-            draft = draft.changed([Message(role="system", content=self._system), *draft.turns])
+        system = self._selection.system
+        if system and draft.turns and draft.turns[0].role != "system":
+            draft = draft.changed([Message(role="system", content=system), *draft.turns])
         return check_targets(draft)
 
 
-def _quarantined(row: Row, notes: Sequence[Note], rejection: Rejection) -> Outcome:
-    return Outcome("quarantined", tuple(locate(row.place, (rejection.as_note(), *notes))))
+def _interned(value: str | None) -> str | None:
+    """Many rows share a group: one text for all of them."""
+    return None if value is None else sys.intern(value)
 
 
-def rules_of(chosen: Sequence[PluginOptions]) -> list[RowRule]:
-    """The plug-ins that the project file chose, in its order."""
-    return [RULES.target(options.name)(options) for options in chosen]
+def samples_of(conversation: Conversation, draft: Draft, samplers: Sequence[SampleRule]) -> tuple[Conversation, ...]:
+    """The conversations that are trained of a row; several get the ids `ROW~1`, `ROW~2` ..."""
+    drafts = [draft]
+    for sampler in samplers:
+        drafts = [sample for one in drafts for sample in sampler.samples(one)]
+    if len(drafts) == 1:
+        turns = drafts[0].turns
+        return (
+            conversation if turns == conversation.messages else conversation.model_copy(update={"messages": turns}),
+        )
+    return tuple(
+        conversation.model_copy(update={"id": f"{conversation.id}~{number}", "messages": sample.turns})
+        for number, sample in enumerate(drafts, start=1)
+    )
+
+
+def _together(parts: Sequence[RowTokens]) -> RowTokens:
+    """The numbers of a row that has several samples."""
+    sums = Counter[str]()
+    for part in parts:
+        sums.update({name: getattr(part, name) for name in _SUMMED})
+    return RowTokens(
+        **{name: sums[name] for name in _SUMMED},
+        longest=max(part.longest for part in parts),
+        bos=max(part.bos for part in parts),
+        breaches=tuple(dict.fromkeys(breach for part in parts for breach in part.breaches)),
+    )
+
+
+_HIDING = {"PII", "SECRET"}
+_SUMMED = ("sequences", "tokens", "trained", "end_tokens", "cut", "control_texts")
+
+
+def rules_of(chosen: Sequence[PluginOptions]) -> list[RowRule | SampleRule]:
+    """The plug-ins that the project file chose, in its order; near duplicates are not a matter of one row."""
+    own = [options for options in chosen if not isinstance(options, NearDuplicateOptions)]
+    return [RULES.target(options.name)(options) for options in own]
+
+
+def samplers_of(chosen: Sequence[PluginOptions]) -> list[SampleRule]:
+    """Those of the plug-ins that make several samples of a row."""
+    return [rule for rule in rules_of(chosen) if isinstance(rule, SampleRule)]

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from tunewright.core.errors import ConfigError
+from tunewright.core.errors import ArtifactError, ConfigError
 from tunewright.data.reading.rows import Layout, inspect
 
 BUILTIN = {"builtin:bank": "bank.jsonl"}
@@ -39,13 +39,25 @@ def locate_sources(
     """
     found: list[Source] = []
     for pool, names in pools:
-        for name in names:
+        for name in (one for pattern in names for one in _expanded(root, pattern)):
             path = _path(root, name)
             twice = next((source.name for source in found if source.path.resolve() == path.resolve()), None)
             if twice is not None:
                 raise ConfigError(f"'{name}' and '{twice}' are the same file", where="data", fix="name it once")
             found.append(Source(name, path, pool, inspect(path, max_chars=max_chars, wanted=encoding)))
     return found
+
+
+def _expanded(root: Path, pattern: str) -> list[str]:
+    """The files of a pattern in the order of their names; a name without signs stands for itself."""
+    if pattern.startswith("builtin:") or not any(sign in pattern for sign in "*?[") or (root / pattern).exists():
+        return [pattern]
+    start = Path(Path(pattern).anchor) if Path(pattern).is_absolute() else root
+    parts = str(Path(pattern).relative_to(start) if Path(pattern).is_absolute() else pattern)
+    found = sorted(path for path in start.glob(parts) if path.is_file())
+    if not found:
+        raise ArtifactError("no file matches this pattern", where=pattern, fix="check data.sources")
+    return [path.as_posix() if Path(pattern).is_absolute() else path.relative_to(root).as_posix() for path in found]
 
 
 def _path(root: Path, name: str) -> Path:

@@ -9,37 +9,52 @@ from tunewright.core import files
 from tunewright.core.errors import ArtifactError, ConfigError, GateError
 from tunewright.core.runs import Artifact, Output, Workspace, begin
 from tunewright.data.config import DataConfig
-from tunewright.data.gather import Gathered, gather, write_splits
-from tunewright.data.prepare import Preparation, rules_of
+from tunewright.data.gather import QUARANTINE, Gathered, gather
+from tunewright.data.outside import OutsideSet
+from tunewright.data.prepare import Selection, samplers_of
+from tunewright.data.publish import REPORT, publish
+from tunewright.data.settle import near_options, note_conflicts, settle_near
 from tunewright.data.sources import Pool, Source, locate_sources
 from tunewright.data.splits import divide
 from tunewright.data.splits.assign import Split
-from tunewright.data.tokens.check import TokenCheck, refuse_breaches
+from tunewright.data.splits.leakage import leakage_table, refuse_leakage
+from tunewright.data.spool import Spool
+from tunewright.data.tokens.numbers import refuse_breaches
+from tunewright.data.workers import Recipe, how_many
+from tunewright.data.write import write_mapping, write_splits
 from tunewright.models.config import ModelConfig
 from tunewright.models.source import resolve
 from tunewright.models.tokens import ChatTokenizer
 
-REPORT = "report.json"
+SPOOL = ".usable.jsonl"
 
 
 def run(workspace: Workspace, config: DataConfig, *, model: ModelConfig, seed: int) -> Artifact:
     """Reads, repairs, divides and seals, or returns the artifact that has the same settings and sources.
 
     Raises ArtifactError (a source or the tokenizer), ConfigError (a key that fits no row) and GateError (more rows
-    quarantined than data.max_quarantined; the artifact is then sealed as not passed).
+    quarantined than data.max_quarantined, or more leakage than data.max_leakage; the artifact is then sealed as not
+    passed).
     """
     sources = _sources(workspace.root, config)
+    outside = locate_sources(
+        workspace.root, (("shared", config.leakage_sets),), max_chars=config.max_chars, encoding=config.encoding
+    )
     folder = resolve(model, workspace.root)
     tokenizer = ChatTokenizer.load(folder)
-    limit = min(model.max_length or tokenizer.max_length, tokenizer.max_length)
-    check = TokenCheck(tokenizer, max_length=limit)
-    settings = {**config.model_dump(mode="json"), "seed": seed, "tokenizer": _identity(folder, check)}
-    output = begin(workspace, "data", settings, tuple(workspace.source(source.path) for source in sources))
+    recipe = _recipe(config, folder, min(model.max_length or tokenizer.max_length, tokenizer.max_length))
+    settings = {
+        **config.model_dump(mode="json", exclude={"workers"}),
+        "seed": seed,
+        "tokenizer": _identity(folder, tokenizer, recipe.max_length),
+    }
+    inputs = tuple(workspace.source(source.path) for source in (*sources, *outside))
+    output = begin(workspace, "data", settings, inputs)
     if isinstance(output, Artifact):
-        _gate(output, config.max_quarantined)
+        _gate(output, config)
         return output
     try:
-        return _write(output, config, sources=sources, check=check, seed=seed)
+        return _write(output, config, sources=sources, outside=outside, recipe=recipe, seed=seed)
     finally:
         output.release()
 
@@ -53,44 +68,93 @@ def _sources(root: Path, config: DataConfig) -> list[Source]:
     return locate_sources(root, pools, max_chars=config.max_chars, encoding=config.encoding)
 
 
-def _identity(folder: Path, check: TokenCheck) -> dict[str, Any]:
-    return {
-        "sha256": files.sha256(folder / "tokenizer.json"),
-        "chat_template_sha256": check.tokenizer.template.sha256,
-        "max_length": check.max_length,
-    }
-
-
-def _write(output: Output, config: DataConfig, *, sources: list[Source], check: TokenCheck, seed: int) -> Artifact:
-    preparation = Preparation(
-        rules_of(config.rules),
-        tokens=check,
+def _recipe(config: DataConfig, folder: Path | None, max_length: int) -> Recipe:
+    selection = Selection(
         keep=config.keep,
         system=config.system,
         group_by=config.split.group_by,
+        stratify_by=config.split.stratify_by,
     )
-    rows = gather(sources, preparation, folder=output.path, max_chars=config.max_chars)
-    passed = rows.account.dump()["quarantined_share"] <= config.max_quarantined
-    if passed:
-        _refuse_unusable(rows, config)
-    splits = _divide(rows, config, seed=seed, is_passed=passed)
-    write_splits(output.path, splits)
-    report = {
-        **rows.account.dump(),
-        **divide.describe(rows, splits),
-        "tokens": {"max_length": check.max_length, "splits": divide.token_tables(rows, splits)},
+    return Recipe(config.rules, selection, folder, max_length)
+
+
+def _identity(folder: Path, tokenizer: ChatTokenizer, max_length: int) -> dict[str, Any]:
+    return {
+        "sha256": files.sha256(folder / "tokenizer.json"),
+        "chat_template_sha256": tokenizer.template.sha256,
+        "max_length": max_length,
     }
-    files.write_json(output.path / REPORT, report)
+
+
+def _write(
+    output: Output, config: DataConfig, *, sources: list[Source], outside: list[Source], recipe: Recipe, seed: int
+) -> Artifact:
+    workers = how_many(config.workers, sum(source.bytes for source in sources))
+    with Spool(output.path / SPOOL) as spool:
+        with files.atomic_write(output.path / QUARANTINE) as quarantine:
+            read = gather(
+                sources, recipe, spool=spool, quarantine=quarantine, max_chars=config.max_chars, workers=workers
+            )
+            note_conflicts(read)  # before near duplicates go: a label that contradicts makes them no less near
+            settled = settle_near(read, near_options(config.rules), seed=seed, quarantine=quarantine)
+        rows = settled.rows
+        passed = rows.account.quarantined_share <= config.max_quarantined
+        if passed:
+            _refuse_unusable(rows)
+        splits = _divide(rows, config, seed=seed, is_passed=passed)
+        samples = write_splits(output.path, rows, splits, samplers_of(config.rules))
+        write_mapping(output.path, rows)
+        leakage = leakage_table(
+            divide.Documents(rows, splits, "train", config.split.group_by),
+            {
+                **{
+                    name: divide.Documents(rows, splits, name, config.split.group_by) for name in ("validation", "test")
+                },
+                **{source.name: OutsideSet(source, config.max_chars) for source in outside},
+            },
+            seed=seed,
+            use_rensa=False,
+        )
+        report = {
+            **rows.account.dump(),
+            **divide.describe(splits),
+            "samples": samples,
+            "near_duplicates": settled.report,
+            "leakage": leakage,
+            "tokens": {
+                "max_length": recipe.max_length,
+                "splits": divide.token_tables(rows, splits),
+                "histogram": divide.length_histogram(rows, splits),
+            },
+        }
+    return _seal(output, config, report, passed=passed, recipe=recipe, seed=seed)
+
+
+def _seal(
+    output: Output, config: DataConfig, report: dict[str, Any], *, passed: bool, recipe: Recipe, seed: int
+) -> Artifact:
+    assert recipe.tokenizer is not None
+    publish(output.path, report, tokenizer=recipe.tokenizer, seed=seed)
     wanted = ("read", "kept", "repaired", "quarantined", "filtered", "duplicates", "quarantined_share", "splits")
     output.facts |= {name: report[name] for name in wanted}
     output.events.write("data", **output.facts)
-    artifact = output.seal(passed=passed)
-    _gate(artifact, config.max_quarantined)
+    artifact = output.seal(passed=passed and not _leaks(report, config))
+    _gate(artifact, config)
     return artifact
 
 
-def _refuse_unusable(rows: Gathered, config: DataConfig) -> None:
-    refuse_breaches(zip(rows.ids, rows.tokens, strict=True))
+def _leaks(report: dict[str, Any], config: DataConfig) -> bool:
+    try:
+        refuse_leakage(report["leakage"], config.max_leakage)
+    except GateError:
+        return True
+    return False
+
+
+def _refuse_unusable(rows: Gathered) -> None:
+    breach = rows.tokens.first_breach()
+    if breach is not None:
+        refuse_breaches([(rows.ids[breach], rows.tokens[breach])])
     if not rows.ids and rows.account.total("filtered"):
         raise ConfigError(
             "no row has the values that data.keep asks for", where="data.keep", fix="check key and values"
@@ -106,14 +170,16 @@ def _divide(rows: Gathered, config: DataConfig, *, seed: int, is_passed: bool) -
         return [None] * len(rows.ids)  # the quarantine gate speaks first: too few rows are its consequence
 
 
-def _gate(artifact: Artifact, limit: float) -> None:
+def _gate(artifact: Artifact, config: DataConfig) -> None:
     if artifact.manifest.passed:
         return
     facts = artifact.manifest.facts
+    if facts["quarantined_share"] <= config.max_quarantined:
+        refuse_leakage(artifact.json(REPORT)["leakage"], config.max_leakage)
     bad = facts["quarantined"] - facts["duplicates"]
     raise GateError(
         f"{bad} of {facts['read']} rows ({facts['quarantined_share']:.1%}) are quarantined, duplicates apart; "
-        f"the limit data.max_quarantined is {limit:.1%}",
-        where=str(artifact.path / "quarantine.jsonl"),
+        f"the limit data.max_quarantined is {config.max_quarantined:.1%}",
+        where=str(artifact.path / QUARANTINE),
         fix="mend the rows that the file names, or raise data.max_quarantined",
     )

@@ -17,9 +17,22 @@ def _counts(report: Mapping[str, Any]) -> Iterator[str]:
     splits = "  ".join(f"{name} {count}" for name, count in report["splits"].items())
     left_out = f"  (left out by max_train_rows: {report['left_out']})" if report["left_out"] else ""
     yield f"splits {splits}{left_out}"
-    leaked = report["leakage"]["exact"]
-    if leaked:
-        yield f"leakage {leaked} test row(s) ask a question that stands in the training split"
+    yield from _leakage(report["leakage"]["sets"])
+
+
+def _leakage(sets: Mapping[str, Any]) -> Iterator[str]:
+    for name, found in sets.items():
+        counts = [f"{found[kind]['rows']} {words}" for kind, words in _LEAKS.items() if found[kind]["rows"]]
+        if counts:
+            yield f"leakage {name}: of {found['rows']} rows {', '.join(counts)}"
+
+
+_LEAKS = {
+    "exact": "ask a training question",
+    "near": "are near duplicates of a training row",
+    "overlap": "share a long passage with one",
+    "groups": "share a group with one",
+}
 
 
 def _aside(report: Mapping[str, Any]) -> str:

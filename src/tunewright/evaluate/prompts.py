@@ -11,6 +11,7 @@ from tunewright.core.errors import ConfigError
 from tunewright.evaluate.config import EvaluateConfig, IntentOptions
 from tunewright.evaluate.labels import has_label
 from tunewright.evaluate.scorer import intent_options
+from tunewright.models.template import tools_of
 from tunewright.models.tokens import ChatTokenizer
 
 System = Literal["base", "tuned"]
@@ -70,7 +71,7 @@ def build_prompts(
     prompts = []
     for row in rows:
         messages = messages_for(config, labels, row, system=system)
-        ids, cut = cut_left(tokenizer.prompt_ids(messages), room)
+        ids, cut = cut_left(tokenizer.prompt_ids(messages, tools=tools_of(row.metadata)), room)
         is_intent = options is not None and has_label(options, row.metadata)
         listed = messages != row.prompt
         turn = next((message.content or "" for message in messages if message.role == "system"), "")

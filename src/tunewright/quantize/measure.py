@@ -16,6 +16,7 @@ from tunewright.core.errors import ArtifactError
 from tunewright.core.scoring import Difference, Measured, Sample, Score, compare, to_score
 from tunewright.models.loss import mean_loss
 from tunewright.models.speed import Latency
+from tunewright.models.template import tools_of
 from tunewright.models.tokens import IGNORED, ChatTokenizer, Example
 from tunewright.quantize.engines import Answer, Engine
 
@@ -93,7 +94,7 @@ def choose_rows(
 def prompts_of(rows: Sequence[Conversation], tokenizer: ChatTokenizer, *, room: int) -> list[list[int]]:
     """The token ids a server would get, cut on the left to `room` tokens."""
     assert room > 0, room
-    return [tokenizer.prompt_ids(row.prompt)[-room:] for row in rows]
+    return [tokenizer.prompt_ids(row.prompt, tools=tools_of(row.metadata))[-room:] for row in rows]
 
 
 def all_token_examples(

@@ -57,6 +57,13 @@ def accounting(report: Mapping[str, Any]) -> Accounting:
     )
 
 
+def leakage_rows(report: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """(set and kind, rows that training has seen) for every set of the leakage table."""
+    sets = (report.get("leakage") or {}).get("sets", {})
+    kinds = ("exact", "near", "overlap", "groups")
+    return [(f"{name}: {kind}", found[kind]["rows"]) for name, found in sets.items() for kind in kinds]
+
+
 def code_rows(report: Mapping[str, Any]) -> list[CodeRow]:
     """One row a code and action; the worst action first, then by count."""
     rows = [

@@ -87,7 +87,7 @@ def _view(content: Content) -> dict[str, Any]:
         "account_bar": both(lambda width: charts.account_bar(accounting.accounting(content.data).parts, width=width)),
         "codes": accounting.code_rows(content.data),
         "tokens": accounting.token_table(content.data.get("tokens") or {}),
-        "leakage": list((content.data.get("leakage") or {}).items()),
+        "leakage": accounting.leakage_rows(content.data),
         "training": _facts(content.train_facts, _TRAINING),
         "loss_chart": _loss_chart(content),
         "score_rows": comparison.score_rows(content.scores) if content.scores else [],

@@ -19,6 +19,7 @@ from tunewright.models import source, tuned
 from tunewright.models.config import ModelConfig, ModelInfo
 from tunewright.models.load import choose_dtype, device, load_model
 from tunewright.models.packing import ATTENTION, computed_tokens
+from tunewright.models.token_cache import TokenCache, token_cache
 from tunewright.models.tokens import ChatTokenizer, Example
 from tunewright.train import record
 from tunewright.train.callbacks import Reporting, StopOnSignal, WholeCheckpoints
@@ -67,7 +68,8 @@ def _train(job: _Job, data: Artifact) -> Artifact:
     config, output = job.config, job.output
     tokenizer = ChatTokenizer.load(job.base)
     limit = min(job.model.max_length or tokenizer.max_length, tokenizer.max_length)
-    training, validation = (_examples(data, split, tokenizer, limit) for split in ("train", "validation"))
+    cache = token_cache(output.workspace, tokenizer, job.base, max_length=limit, label="train")
+    training, validation = (_examples(data, split, tokenizer, limit, cache) for split in ("train", "validation"))
     plan = plan_steps(
         training,
         epochs=config.epochs,
@@ -111,9 +113,12 @@ def _computed(config: TrainConfig, training: list[Example], plan: StepPlan) -> l
     return [computed_tokens(rows, max_tokens=limit, share_prefix=share) for rows in steps]
 
 
-def _examples(data: Artifact, split: str, tokenizer: ChatTokenizer, limit: int) -> list[Example]:
-    conversations = [Conversation.from_row(row) for row in data.jsonl(f"{split}.jsonl")]
-    found = [e for conversation in conversations for e in tokenizer.examples(conversation, max_length=limit)]
+def _examples(data: Artifact, split: str, tokenizer: ChatTokenizer, limit: int, cache: TokenCache) -> list[Example]:
+    def tokenized() -> list[Example]:
+        conversations = (Conversation.from_row(row) for row in data.jsonl(f"{split}.jsonl"))
+        return [e for conversation in conversations for e in tokenizer.examples(conversation, max_length=limit)]
+
+    found = cache.examples(data.file(f"{split}.jsonl"), tokenized)
     if not found:
         raise ArtifactError(
             f"the {split} split has no trained row", where=str(data.path), fix="add rows, run data again"

@@ -28,29 +28,24 @@ def run(arguments: Arguments) -> int:
     return 0
 
 
-def data(arguments: Arguments) -> int:
-    """The data stage and its table."""
-    return _stage(arguments, "data")
-
-
 def train(arguments: Arguments) -> int:
     """The train stage."""
-    return _stage(arguments, "train")
+    return run_stage(arguments, "train")
 
 
 def evaluate(arguments: Arguments) -> int:
     """The evaluate stage and its table."""
-    return _stage(arguments, "evaluate")
+    return run_stage(arguments, "evaluate")
 
 
 def quantize(arguments: Arguments) -> int:
     """The quantize stage and its table."""
-    return _stage(arguments, "quantize")
+    return run_stage(arguments, "quantize")
 
 
 def report(arguments: Arguments) -> int:
     """The report; prints the path of the page."""
-    return _stage(arguments, "report")
+    return run_stage(arguments, "report")
 
 
 def serve(arguments: Arguments) -> int:
@@ -78,7 +73,8 @@ def chat(arguments: Arguments) -> int:
     return 0
 
 
-def _stage(arguments: Arguments, name: str) -> int:
+def run_stage(arguments: Arguments, name: str) -> int:
+    """Runs the stage `name` and prints its result, or with --dry-run what it would do."""
     opened = open_project(arguments)
     if "--dry-run" in arguments.flags:
         plan = pipeline.plan(opened.config, opened.workspace, only=name)

@@ -17,3 +17,5 @@ class NearDuplicateOptions(PluginOptions):
     """Jaccard similarity of the character 5-grams from which two conversations are near duplicates."""
     action: Literal["quarantine", "report"] = "quarantine"
     """`report` keeps them; they then go to one split together."""
+    rensa: bool = False
+    """Draws with the library rensa. It and numpy draw other permutations, so pairs at the border may differ."""

@@ -1,167 +1,127 @@
-"""From a parsed row to a draft: the usual names for the list of turns, for roles and for content."""
+"""From a parsed row to its parts: which row format it has, its turns, and its metadata. Each row by itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from tunewright.core.chat import Message, Role
 from tunewright.data.draft import Draft
 from tunewright.data.findings import Note, Rejection, excerpt
-from tunewright.data.formats.turns import Text, Turn, tool_calls, turn_content
-from tunewright.data.reading.strict_json import NonFinite, Parsed, SourceNumber, parse, plain
+from tunewright.data.formats.build import build_draft
+from tunewright.data.formats.found import Found, list_in
+from tunewright.data.formats.names import MEDIA, TURN_KEYS, kind, role_name
+from tunewright.data.formats.pairs import alpaca, prompt_completion, question_answer
+from tunewright.data.formats.preference import dpo, judged
+from tunewright.data.reading.strict_json import Parsed, parse, plain
 
-KEYS = ("conversation", "messages", "conversations")
-"""Our own key, OpenAI's and ShareGPT's."""
-NATIVE: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
-SHAREGPT: dict[str, Role] = {"human": "user", "gpt": "assistant", "observation": "tool"}
-_USER = "human prompter customer client patient student question 用户 客户 顾客 患者 病人 学生 问 提问者"
-_ASSISTANT = "gpt chatgpt bot ai model agent doctor teacher tutor answer 助手 客服 机器人 坐席 医生 老师 答 回答者"
-ALIASES: dict[str, Role] = {
-    **dict.fromkeys(_USER.split(), "user"),
-    **dict.fromkeys(_ASSISTANT.split(), "assistant"),
-    **dict.fromkeys(["developer", "系统"], "system"),
-    **dict.fromkeys(["observation", "function", "ipython", "tool_response", "工具"], "tool"),
-}
-CALLERS = ("function_call", "tool_call")
-"""Roles whose content is a call: they become the assistant's tool_calls."""
-_MEDIA = ("images", "image", "audios", "audio", "videos", "video")
-"""Keys beside the turns whose files the text refers to; without them the text would be trained blind."""
-_TURN_KEYS = {"role", "from", "content", "value", "train", "weight", "tool_calls", "tool_call_id", "name"}
+_SYSTEMS = ("system", "system_prompt")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Recognised:
     """The parts of a row. turns: as they stand in the source; key: under which name they were found; system: a system
-    text beside the turns, as ShareGPT and Anthropic rows have it."""
+    text beside the turns, as ShareGPT and Anthropic rows have it; format: conversation, messages, conversations,
+    alpaca, prompt_completion, question_answer, dpo or kto."""
 
     turns: list[Any]
     metadata: dict[str, Any]
     key: str
     system: str = ""
     notes: tuple[Note, ...] = ()
+    format: str = ""
 
 
 def recognise(value: Any) -> Recognised | Rejection:
-    """Finds the list of turns and the metadata. Other keys of the row join the metadata: nothing is lost."""
+    """Finds the format, the turns and the metadata. Other keys of the row join the metadata: nothing is lost."""
+    value, opened = _opened(value)
     if not isinstance(value, dict):
-        return Rejection("MISSING", f"a row must be an object, not {_kind(value)}", excerpt(str(value)))
-    key = next((key for key in KEYS if value.get(key) is not None), None)
-    if key is None:
-        found = ", ".join(list(value)[:5]) or "none"
-        return Rejection("MISSING", f"no key conversation, messages or conversations (found: {found})")
-    turns, notes = _turn_list(value[key])
-    if turns is None:
-        return Rejection("MISSING", f"'{key}' is no list of turns but {_kind(value[key])}", excerpt(str(value[key])))
-    if not turns:
-        return Rejection("MISSING", f"'{key}' has no turns")
-    media = next((name for name in _MEDIA if value.get(name)), None)
+        return Rejection("MISSING", f"a row must be an object, not {kind(value)}", excerpt(str(value)))
+    media = next((name for name in MEDIA if value.get(name)), None)
     if media:
         return Rejection("PARTS", f"the row has '{media}', which needs a multimodal recipe", excerpt(str(value[media])))
-    rest = {name: item for name, item in value.items() if name != key}
-    system = _pop_system(rest, turns) if key != "conversation" else ""
-    metadata, more = _metadata(rest)
-    return Recognised(turns, metadata, key, system, (*notes, *more))
+    found = _find(value)
+    if isinstance(found, Rejection):
+        return found
+    rest = {name: item for name, item in value.items() if name not in found.used}
+    system = _pop_system(rest, found)
+    metadata, notes = _metadata(rest, found.extra)
+    return Recognised(found.turns, metadata, found.key, system, (*opened, *found.notes, *notes), found.format)
 
 
-def _pop_system(rest: dict[str, Any], turns: list[Any]) -> str:
-    first = turns[0] if isinstance(turns[0], dict) else {}
-    if type(rest.get("system")) is str and first.get("role", first.get("from")) != "system":
-        return str(rest.pop("system"))
-    return ""
+def _opened(value: Any) -> tuple[Any, tuple[Note, ...]]:
+    """The object inside a row that is one text."""
+    if type(value) is str and value.lstrip().startswith("{") and isinstance(inner := parse(value, line=1), Parsed):
+        note = Note("NESTED_JSON", "repaired", "the row was JSON inside a text", excerpt(value))
+        return inner.value, (note, *inner.notes)
+    return value, ()
 
 
-def _turn_list(value: Any) -> tuple[list[Any] | None, tuple[Note, ...]]:
-    if isinstance(value, list):
-        return value, ()
-    if type(value) is str and value.lstrip().startswith("["):
-        inner = parse(value, line=1)
-        if isinstance(inner, Parsed) and isinstance(inner.value, list):
-            return inner.value, (Note("NESTED_JSON", "repaired", "the turns were JSON inside a text", excerpt(value)),)
-    return None, ()
+def _find(row: dict[str, Any]) -> Found | Rejection:
+    for reader in (dpo, _listed, alpaca, prompt_completion, question_answer):
+        found = reader(row)
+        if isinstance(found, Found):
+            return judged(row, found)
+        if found is not None:
+            return found
+    names = ", ".join(list(row)[:5]) or "none"
+    if type(row.get("text")) is str:
+        reason = f"the row has a text but no turns and no answer: it is no conversation (found: {names})"
+        return Rejection("MISSING", reason, excerpt(row["text"]))
+    wanted = "no conversation, messages or conversations, and no question with its answer"
+    return Rejection("MISSING", f"{wanted} (found: {excerpt(names)})")
 
 
-def _metadata(rest: dict[str, Any]) -> tuple[dict[str, Any], tuple[Note, ...]]:
+def _listed(row: dict[str, Any]) -> Found | Rejection | None:
+    key = next((key for key in TURN_KEYS if row.get(key) is not None), None)
+    if key is None:
+        return None
+    turns, notes = list_in(row[key], "turns")
+    if turns is None:
+        return Rejection("MISSING", f"'{key}' is no list of turns but {kind(row[key])}", excerpt(str(row[key])))
+    return Found(key, turns, frozenset({key}), key, notes) if turns else Rejection("MISSING", f"'{key}' has no turns")
+
+
+def _pop_system(rest: dict[str, Any], found: Found) -> str:
+    """In our own format `system` is a name like any other."""
+    name = next((name for name in _SYSTEMS if type(rest.get(name)) is str), None)
+    if name is None or found.format == "conversation" or (found.turns and role_name(found.turns[0]) == "system"):
+        return ""
+    return str(rest.pop(name))
+
+
+def _metadata(rest: dict[str, Any], extra: dict[str, Any]) -> tuple[dict[str, Any], tuple[Note, ...]]:
     own = rest.pop("metadata", None)
     notes: tuple[Note, ...] = ()
+    if type(own) is str and own.lstrip().startswith("{") and isinstance(inner := parse(own, line=1), Parsed):
+        own = inner.value
+        notes += (Note("NESTED_JSON", "repaired", "the metadata was JSON inside a text"), *inner.notes)
     if own is not None and not isinstance(own, dict):
-        notes += (Note("TYPE", "repaired", f"metadata was {_kind(own)}; kept as metadata.metadata"),)
+        notes += (Note("TYPE", "repaired", f"metadata was {kind(own)}; kept as metadata.metadata"),)
         own = {"metadata": own}
-    metadata, lost = plain({**rest, **(own or {})})
+    metadata, lost = plain({**rest, **extra, **(own or {})})
     if lost:
         notes += (Note("NON_FINITE", "repaired", f"{lost} NaN or infinite number(s) in metadata became null"),)
-    return metadata, notes
+    return metadata, (*notes, *_open_tools(metadata))
+
+
+def _open_tools(metadata: dict[str, Any]) -> tuple[Note, ...]:
+    """The tools of a row as a list of objects; ShareGPT and Glaive rows have them as JSON inside a text."""
+    text = metadata.get("tools")
+    if type(text) is not str or not text.strip():
+        return ()
+    inner = parse(text, line=1)
+    tools = inner.value if isinstance(inner, Parsed) else None
+    tools = [tools] if isinstance(tools, dict) else tools
+    if not isinstance(tools, list) or not all(isinstance(tool, dict) for tool in tools):
+        return (Note("TOOL_ARGS", "kept", "the tools of the row are no JSON list of objects and stay a text"),)
+    metadata["tools"], lost = plain(tools)
+    reason = f"{lost} NaN or infinite number(s) in the tools became null"
+    return (Note("NON_FINITE", "repaired", reason),) if lost else ()
 
 
 def build(found: Recognised) -> Draft | Rejection:
     """Types every turn: role, text, train flag, tool calls. The first turn that cannot be typed rejects the row."""
-    messages, notes = [], list(found.notes)
-    for number, raw in enumerate(found.turns, start=1):
-        turn = _turn(raw, number, found.key)
-        if isinstance(turn, Rejection):
-            return turn
-        messages.append(turn.message)
-        notes += turn.notes
-    if found.system.strip():
-        messages.insert(0, Message(role="system", content=found.system))
-    return Draft(tuple(messages), found.metadata, tuple(notes))
-
-
-def _turn(raw: Any, number: int, key: str) -> Turn | Rejection:
-    if not isinstance(raw, dict):
-        return Rejection("TYPE", f"turn {number} is no object but {_kind(raw)}", excerpt(str(raw)))
-    named = raw.get("role", raw.get("from"))
-    if named is None:
-        return Rejection("UNKNOWN_ROLE", f"turn {number} has no role", excerpt(", ".join(raw)))
-    role, notes = _role(named, number, is_sharegpt=key == "conversations" and "role" not in raw)
-    if role is None:
-        return Rejection("UNKNOWN_ROLE", f"turn {number} has the unknown role '{excerpt(str(named))}'")
-    content = raw.get("content", raw.get("value"))
-    is_call = str(named).strip().casefold() in CALLERS
-    calls = tool_calls(content if is_call else raw.get("tool_calls"), number)
-    text = Text(None) if is_call else turn_content(content, number, may_be_null=bool(calls))
-    train = _train(raw, number)
-    if isinstance(calls, Rejection) or isinstance(text, Rejection) or isinstance(train, Rejection):
-        return next(part for part in (calls, text, train) if isinstance(part, Rejection))
-    if is_call and not calls:
-        return Rejection("TOOL_ARGS", f"the tool call of turn {number} is empty")
-    message = Message(role=role, content=text.text, train=train, tool_calls=calls)
-    return Turn(message, (*notes, *text.notes, *_left_out(raw, number)))
-
-
-def _role(named: Any, number: int, *, is_sharegpt: bool) -> tuple[Role | None, tuple[Note, ...]]:
-    if not isinstance(named, str):
-        return None, ()
-    if named in NATIVE:
-        return NATIVE[named], ()
-    if is_sharegpt and named in SHAREGPT:
-        return SHAREGPT[named], ()
-    bare = named.strip().casefold()
-    role: Role | None = "assistant" if bare in CALLERS else NATIVE.get(bare, ALIASES.get(bare))
-    if role is None or (is_sharegpt and bare in CALLERS):
-        return role, ()
-    return role, (Note("ROLE_ALIAS", "repaired", f"role '{excerpt(named)}' of turn {number} is read as {role}"),)
-
-
-def _train(raw: dict[str, Any], number: int) -> bool | Rejection | None:
-    """`train`, or OpenAI's `weight` of 0 or 1."""
-    flag = raw.get("train")
-    if flag is None and raw.get("weight") in ("0", "1"):
-        return str(raw["weight"]) == "1"
-    if flag is None or isinstance(flag, bool):
-        return flag
-    return Rejection("TYPE", f"'train' of turn {number} must be true or false, not {excerpt(str(flag))}")
-
-
-def _left_out(raw: dict[str, Any], number: int) -> tuple[Note, ...]:
-    names = [name for name, value in raw.items() if name not in _TURN_KEYS and value not in (None, "", [], {})]
-    if not names:
-        return ()
-    return (Note("EXTRA_KEY", "kept", f"turn {number} has keys that are not used: {excerpt(', '.join(names))}"),)
-
-
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    names = {dict: "an object", list: "a list", bool: "true or false", SourceNumber: "a number", NonFinite: "NaN"}
-    return names.get(type(value), "a text")
+    draft = build_draft(
+        found.turns, found.metadata, is_sharegpt=found.key == "conversations", system=found.system, notes=found.notes
+    )
+    return draft

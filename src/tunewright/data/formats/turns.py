@@ -9,6 +9,10 @@ from tunewright.core.chat import Message
 from tunewright.data.findings import Note, Rejection, excerpt
 from tunewright.data.reading.strict_json import NonFinite, Parsed, SourceNumber, parse, plain
 
+_TEXTS = ("text", "input_text", "output_text")
+_THOUGHTS = ("reasoning", "thinking")
+_CALLS = ("tool_call", "function_call")
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -20,10 +24,11 @@ class Turn:
 
 @dataclass(frozen=True)
 class Text:
-    """A turn's text; None where it is null and may be."""
+    """A turn's text; None where it is null and may be. calls: tool calls that stood among the parts of the content."""
 
     text: str | None
     notes: tuple[Note, ...] = ()
+    calls: tuple[dict[str, Any], ...] = ()
 
 
 def turn_content(value: Any, number: int, *, may_be_null: bool) -> Text | Rejection:
@@ -45,18 +50,49 @@ def turn_content(value: Any, number: int, *, may_be_null: bool) -> Text | Reject
 
 
 def _joined(parts: list[Any], number: int) -> Text | Rejection:
-    texts = []
+    """Text parts as one text; reasoning as a <think> block, which is how models of today spell it."""
+    texts: list[str] = []
+    calls: list[dict[str, Any]] = []
+    notes: list[Note] = []
     for part in parts:
         kind = part.get("type", "text") if isinstance(part, dict) else "text"
-        if kind != "text":
-            reason = f"turn {number} has a part of type '{excerpt(str(kind))}', which needs a multimodal recipe"
+        if kind in _CALLS:
+            found = tool_calls(part.get("value", part.get(kind)), number)
+            if isinstance(found, Rejection):
+                return found
+            calls += found
+            continue
+        if kind not in _TEXTS and kind not in _THOUGHTS:
+            needs = "which needs a multimodal recipe" if _is_media(kind) else "which is not read"
+            reason = f"turn {number} has a part of type '{excerpt(str(kind))}', {needs}"
             return Rejection("PARTS", reason, excerpt(str(part)))
-        text = part.get("text", part.get("value")) if isinstance(part, dict) else part
+        text = _part_text(part, kind) if isinstance(part, dict) else part
         if type(text) is not str:
-            return Rejection("PARTS", f"turn {number} has a text part without text", excerpt(str(part)))
+            return Rejection("PARTS", f"turn {number} has a {kind} part without text", excerpt(str(part)))
+        if kind in _THOUGHTS:
+            reason = f"the reasoning of turn {number} became a <think> block"
+            notes.append(Note("REASONING", "repaired", reason, excerpt(text)))
+            text = f"<think>\n{text}\n</think>\n\n"
         texts.append(text)
     whole = "".join(texts)
-    return Text(whole, (Note("PARTS", "repaired", f"{len(texts)} text parts of turn {number} joined", excerpt(whole)),))
+    count = f"{len(parts)} text parts" if len(parts) > 1 else "the text part"
+    notes.append(
+        Note(
+            "PARTS",
+            "repaired",
+            f"{count} of turn {number} {'joined' if len(parts) > 1 else 'is its text'}",
+            excerpt(whole),
+        )
+    )
+    return Text(whole if texts or not calls else None, tuple(notes), tuple(calls))
+
+
+def _part_text(part: dict[str, Any], kind: str) -> Any:
+    return next((part[name] for name in ("text", "value", kind) if part.get(name) is not None), None)
+
+
+def _is_media(kind: Any) -> bool:
+    return any(name in str(kind) for name in ("image", "audio", "video", "file", "document"))
 
 
 def tool_calls(value: Any, number: int) -> tuple[dict[str, Any], ...] | Rejection:

@@ -6,32 +6,72 @@ import codecs
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
+
+from tunewright.data.findings import Rejection
+from tunewright.data.reading.layout import Layout
+from tunewright.data.reading.record import Record, too_long, undecodable
+from tunewright.data.reading.strict_json import Parsed, parse
 
 _CHUNK = 1 << 16
 _START = re.compile(r"[^\s,]")
 _OUTSIDE = re.compile(r'["\[\]{}]')
 _INSIDE = re.compile(r'["\\]')
 _SCALAR_END = re.compile(r"[,\]\n]")
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Element:
-    """text: at most the limit (surrogates U+DC80.. stand for bytes that do not decode); chars: its full length."""
+    """text: at most the limit (surrogates U+DC80.. stand for bytes that do not decode); chars: its full length.
+
+    is_cut: the last element of an array that does not end.
+    """
 
     line: int
     offset: int
     size: int
     text: str
     chars: int
+    is_cut: bool = False
 
 
-def looks_like_array(path: Path, encoding: str) -> bool:
-    """Whether the first sign is `[` and the next one may begin an element; `[INFO] ...` is no array."""
-    with path.open("rb") as handle:
-        head = handle.read(_CHUNK).decode(encoding, "replace").lstrip("\ufeff").lstrip()
-    return head.startswith("[") and head[1:].lstrip()[:1] in ("{", "[", "]", "")
+def looks_like_array(head: str) -> bool:
+    """head: the beginning of the file. Whether its first sign is `[` and the next one may begin an element;
+    `[INFO] ...` is no array, and neither is a file whose lines are arrays, each by itself."""
+    lines = [line for line in head.split("\n") if line.strip()]
+    bare = head.lstrip()
+    if not bare.startswith("[") or bare[1:].lstrip()[:1] not in ("{", "[", "]", ""):
+        return False
+    is_line = len(lines) > 1 and lines[1].startswith("[") and isinstance(parse(lines[0], line=1), Parsed)
+    return not is_line
+
+
+def array_records(handle: IO[bytes], source: str, layout: Layout, max_chars: int) -> Iterator[Record]:
+    """A record an element."""
+    codec = layout.encoding
+    if codec.startswith("utf-16"):
+        handle.read(len(codecs.BOM_UTF16))
+    for number, element in enumerate(elements(handle, codec, max_chars), start=1):
+        problem: Rejection | None = None
+        if element.chars > max_chars:
+            problem = too_long(element.chars, max_chars, element.text)
+        elif not codec.startswith("utf-16") and _ESCAPED_BYTE.search(element.text):
+            data = element.text.encode(codec, "surrogateescape")
+            problem = undecodable(data, _first_bad(data, codec), element.offset, codec)
+        text = "" if problem else element.text
+        yield Record(
+            layout, source, number, element.line, element.offset, element.size, text,
+            problem=problem, is_cut=element.is_cut,
+        )  # fmt: skip
+
+
+def _first_bad(data: bytes, codec: str) -> int:
+    try:
+        data.decode(codec)
+    except UnicodeDecodeError as error:
+        return error.start
+    return 0
 
 
 def elements(handle: IO[bytes], encoding: str, limit: int) -> Iterator[Element]:
@@ -40,7 +80,18 @@ def elements(handle: IO[bytes], encoding: str, limit: int) -> Iterator[Element]:
     Commas between elements are not counted: a missing or doubled one costs no row. An element that never closes
     runs to the end of the file and is yielded as it is.
     """
-    scanner = _Scanner(encoding, limit, handle.tell())
+    scanner = _Scanner(encoding, limit, len(codecs.BOM_UTF16) if encoding.startswith("utf-16") else 0)
+    last: Element | None = None
+    for element in _scanned(scanner, handle, encoding):
+        if last:
+            yield last
+        last = element
+    if last:
+        last.is_cut = scanner.is_open
+        yield last
+
+
+def _scanned(scanner: _Scanner, handle: IO[bytes], encoding: str) -> Iterator[Element]:
     decoder = codecs.getincrementaldecoder(encoding)(_errors(encoding))
     while block := handle.read(_CHUNK):
         yield from scanner.feed(decoder.decode(block))
@@ -60,7 +111,7 @@ class _Scanner:
     def __init__(self, encoding: str, limit: int, offset: int) -> None:
         self._encoding, self._limit = encoding, limit
         self._line, self._offset = 1, offset
-        self._open = self._in_element = self._in_string = self._escaped = self._scalar = False
+        self.is_open = self._in_element = self._in_string = self._escaped = self._scalar = False
         self._depth = 0
 
     def feed(self, piece: str) -> Iterator[Element]:
@@ -89,8 +140,8 @@ class _Scanner:
             return len(piece)
         self._pass(piece[at : match.start()])
         sign = match[0]
-        if sign == "\ufeff" or (sign == "[" and not self._open) or (sign == "]" and self._open):
-            self._open = sign == "[" or (self._open and sign != "]")
+        if sign == "\ufeff" or (sign == "[" and not self.is_open) or (sign == "]" and self.is_open):
+            self.is_open = sign == "[" or (self.is_open and sign != "]")
             self._pass(sign)
             return match.end()
         self._in_element, self._scalar = True, sign not in "{["

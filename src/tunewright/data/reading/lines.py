@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import codecs
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -10,11 +12,12 @@ _CHUNK = 1 << 20
 _CONTINUATION = bytes(range(0x80, 0xC0))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ByteLine:
     """number: from 1; offset: in bytes; size: bytes with the line feed; data: without it, at most the limit.
 
-    too_long: characters of a line whose data was cut off, 0 otherwise.
+    too_long: characters of a line whose data was cut off, 0 otherwise. Not frozen, because there is one a row: a
+    frozen dataclass takes five times as long to make. Nothing changes one.
     """
 
     number: int
@@ -24,40 +27,71 @@ class ByteLine:
     too_long: int = 0
 
 
-def byte_lines(handle: IO[bytes], encoding: str, limit: int) -> Iterator[ByteLine]:
-    """Lines from the handle's position on. limit: bytes of a line that are held; the rest is counted and skipped."""
-    wide = encoding.startswith("utf-16")
-    offset, number = handle.tell(), 0
-    while True:
-        data = _wide_line(handle, encoding, limit) if wide else handle.readline(limit)
+class Lines:
+    """The lines of a stream, some of which may be put back to be read again."""
+
+    def __init__(self, handle: IO[bytes], encoding: str, limit: int) -> None:
+        """limit: bytes of a line that are held; the rest is counted and skipped. A UTF-16 mark is passed over."""
+        self.encoding = encoding
+        self._handle, self._limit = handle, limit
+        self._wide = encoding.startswith("utf-16")
+        self._offset = self._number = 0
+        self._back: deque[ByteLine] = deque()
+        if self._wide:
+            self._offset = len(handle.read(len(codecs.BOM_UTF16)))
+
+    def __iter__(self) -> Iterator[ByteLine]:
+        while line := self.next():
+            yield line
+
+    def next(self) -> ByteLine | None:
+        """The next line, None at the end."""
+        if self._back:
+            return self._back.popleft()
+        data = self._take(self._limit)
         if not data:
-            return
-        number += 1
+            return None
         size, too_long = len(data), 0
-        if len(data) >= limit and not _ends(data, encoding):
-            too_long = _count(data, encoding)
-            while rest := (_wide_line(handle, encoding, _CHUNK) if wide else handle.readline(_CHUNK)):
+        if self._wide or size >= self._limit or data[-1] != 10:  # a plain line that ends is the common case
+            size, too_long, data = self._odd(data)
+        else:
+            data = data[:-1]
+        self._number += 1
+        line = ByteLine(self._number, self._offset, size, data, too_long)
+        self._offset += size
+        return line
+
+    def put_back(self, lines: Iterable[ByteLine]) -> None:
+        """`lines` come again, in this order, before any other."""
+        self._back.extendleft(reversed(list(lines)))
+
+    def _take(self, limit: int) -> bytes:
+        return self._wide_line(limit) if self._wide else self._handle.readline(limit)
+
+    def _odd(self, data: bytes) -> tuple[int, int, bytes]:
+        size, too_long = len(data), 0
+        if size >= self._limit and not _ends(data, self.encoding):
+            too_long = _count(data, self.encoding)
+            while rest := self._take(_CHUNK):
                 size += len(rest)
-                too_long += _count(rest, encoding)
-                if _ends(rest, encoding):
+                too_long += _count(rest, self.encoding)
+                if _ends(rest, self.encoding):
                     too_long -= 1
                     break
-        yield ByteLine(number, offset, size, _chomp(data, encoding), too_long)
-        offset += size
+        return size, too_long, _chomp(data, self.encoding)
 
-
-def _wide_line(handle: IO[bytes], encoding: str, limit: int) -> bytes:
-    """A UTF-16 line: 0x0A is a line feed only as a whole unit."""
-    data = b""
-    limit += limit % 2
-    while len(data) < limit:
-        piece = handle.readline(limit - len(data))
-        data += piece
-        if len(data) % 2 and piece:
-            data += handle.read(1)
-        if not piece or _ends(data, encoding):
-            break
-    return data
+    def _wide_line(self, limit: int) -> bytes:
+        """A UTF-16 line: 0x0A is a line feed only as a whole unit."""
+        data = b""
+        limit += limit % 2
+        while len(data) < limit:
+            piece = self._handle.readline(limit - len(data))
+            data += piece
+            if len(data) % 2 and piece:
+                data += self._handle.read(1)
+            if not piece or _ends(data, self.encoding):
+                break
+        return data
 
 
 def _ends(data: bytes, encoding: str) -> bool:

@@ -32,9 +32,10 @@ class DuplicateKeyError(ValueError):
     """One key stands twice in an object."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Parsed:
-    """value: dicts, lists, str, bool, None, SourceNumber and NonFinite."""
+    """value: dicts, lists, str, bool, None, SourceNumber and NonFinite; numbers inside a row's metadata may be int and
+    float already. Nothing changes one; it is not frozen because there is one a row."""
 
     value: Any
     notes: tuple[Note, ...] = ()
@@ -64,9 +65,8 @@ def parse(text: str, *, line: int) -> Parsed | Rejection:
         if comma:
             notes += (Note("JSON_SYNTAX", "repaired", "comma after the object left out", excerpt(text, len(text))),)
         if _SURROGATE_ESCAPE.search(text):
-            value, removed = _without_surrogates(value)
-            if removed:
-                notes += (Note("SURROGATE", "repaired", f"{removed} lone surrogate(s) removed", excerpt(text)),)
+            value, more = without_surrogates(value, text)
+            notes += more
     except DuplicateKeyError as error:
         key = str(error)
         return Rejection("DUP_KEY", f"the key '{excerpt(key)}' stands twice in an object", excerpt(text))
@@ -81,10 +81,10 @@ def _decode(text: str) -> tuple[Any, bool]:
     try:
         return _DECODER.decode(text), False
     except json.JSONDecodeError:
-        bare = text.rstrip()
-        if not bare.endswith("},"):
+        bare = text.rstrip().removesuffix(",").rstrip()
+        if not bare.endswith("}") or len(bare) == len(text.rstrip()):
             raise
-        return _DECODER.decode(bare[:-1]), True
+        return _DECODER.decode(bare), True
 
 
 def _syntax(text: str, error: json.JSONDecodeError, line: int) -> Rejection:
@@ -94,6 +94,14 @@ def _syntax(text: str, error: json.JSONDecodeError, line: int) -> Rejection:
     place = f"line {line + error.lineno - 1}, column {error.colno}"
     cut = " (the row is cut off)" if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated") else ""
     return Rejection("JSON_SYNTAX", f"no valid JSON at {place}: {error.msg}{cut}", excerpt(text, error.pos))
+
+
+def without_surrogates(value: Any, text: str) -> tuple[Any, tuple[Note, ...]]:
+    """The value without half surrogate pairs, which no text may hold. text: where it was read from."""
+    value, removed = _without_surrogates(value)
+    if not removed:
+        return value, ()
+    return value, (Note("SURROGATE", "repaired", f"{removed} lone surrogate(s) removed", excerpt(text)),)
 
 
 def _without_surrogates(value: Any) -> tuple[Any, int]:

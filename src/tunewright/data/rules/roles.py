@@ -8,11 +8,12 @@ from tunewright.core.chat import Message
 from tunewright.data.draft import Draft
 from tunewright.data.findings import Note, Rejection, excerpt
 from tunewright.data.rules.options import RolesOptions
+from tunewright.data.rules.text import is_visible
 
 
 def is_blank(message: Message) -> bool:
-    """Whether a turn says nothing: whitespace only and no tool call."""
-    return not (message.content or "").strip() and not message.tool_calls
+    """Whether a turn says nothing: no visible character and no tool call."""
+    return not message.tool_calls and not is_visible(message.content or "")
 
 
 def check_targets(draft: Draft) -> Draft | Rejection:
@@ -58,7 +59,7 @@ class Roles:
         for number, turn in enumerate(draft.turns, start=1):
             if turn.role == "user" and is_blank(turn):
                 return Rejection("EMPTY_INPUT", f"user turn {number} is empty")
-        for step in (_drop_empty_system, _fold_late_system, _merge, _cut_dangling, _mask_first):
+        for step in (_drop_empty_system, _fold_late_system, _mask_first, _merge, _cut_dangling):
             draft = step(draft)
         return check_targets(draft)
 
@@ -127,13 +128,12 @@ def _cut_dangling(draft: Draft) -> Draft:
 
 
 def _mask_first(draft: Draft) -> Draft:
-    """An assistant turn that answers nobody stays as context: pairs of question and answer never shift."""
-    first = next((index for index, turn in enumerate(draft.turns) if turn.role != "system"), None)
-    if first is None or not draft.turns[first].trained:
+    """Assistant turns that answer nobody stay as context: pairs of question and answer never shift."""
+    end = next((index for index, turn in enumerate(draft.turns) if turn.role == "user"), len(draft.turns))
+    greetings = [turn for turn in draft.turns[:end] if turn.trained]
+    if not greetings:
         return draft
-    turn = draft.turns[first]
-    masked = [*draft.turns[:first], turn.model_copy(update={"train": False}), *draft.turns[first + 1 :]]
-    note = Note(
-        "FIRST_ASSISTANT", "kept", "first turn by the assistant: context, not trained", excerpt(turn.content or "")
-    )
-    return draft.changed(masked, note)
+    opening = [turn.model_copy(update={"train": False}) if turn.trained else turn for turn in draft.turns[:end]]
+    shown = excerpt(greetings[0].content or "")
+    note = Note("FIRST_ASSISTANT", "kept", "first turn by the assistant: context, not trained", shown)
+    return draft.changed([*opening, *draft.turns[end:]], note)

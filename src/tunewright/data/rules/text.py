@@ -17,9 +17,22 @@ from tunewright.data.rules.options import TextOptions
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _RETURN = re.compile("\r\n?")
-_INVISIBLE = re.compile(
-    "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\U000e0000-\U000e007f]"
+_PLAIN = (
+    "\t\n\x20-\x7e\u00a1-\u00ac\u00ae-\u0233\u0391-\u03a1\u03a3-\u03ce\u0400-\u0481\u2010-\u2027\u2030-\u205e"
+    "\u20a0-\u20c0\u2150-\u218b\u2200-\u22ff\u2460-\u24ff\u3000-\u3029\u3041-\u3096\u309b-\u30ff"
+    "\u4e00-\u9fff\uac00-\ud7a3\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
 )
+"""Characters that no repair touches, alone or beside each other: composed, visible, of no form that is reported."""
+_OTHER = re.compile(f"[^{_PLAIN}]")
+_ZERO_WIDTH = (
+    "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe0e\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e007f"
+)
+_INVISIBLE = re.compile(f"[{_ZERO_WIDTH}]")
+_VISIBLE = re.compile(f"[^\\s\x00-\x1f\x7f-\x9f{_ZERO_WIDTH}]")
+_SPECIAL = re.compile(r"[^\w\s]")
+_SELECTORS = "\ufe0e\ufe0f"
+_KEYCAPS = tuple("0123456789#*")
 _JOINERS = "\u200c\u200d"
 _EMOJI = re.compile(
     "[\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u21ff\u2300-\u23ff\u25a0-\u27bf\u2900-\u297f\u2b00-\u2bff"
@@ -47,10 +60,11 @@ class Text:
 
     def apply(self, draft: Draft) -> Draft | Rejection:
         """Cleans every turn; full-width signs and U+FFFD are only reported."""
+        repair = clean if self.options.preset == "standard" else _clean_and_flatten
         turns: list[Message] = []
         notes: list[Note] = []
         for number, turn in enumerate(draft.turns, start=1):
-            found = clean(turn.content or "")
+            found = repair(turn.content or "")
             notes += [replace(note, reason=f"turn {number}: {note.reason}") for note in found.notes]
             changed = found.text != (turn.content or "")
             turns.append(turn.model_copy(update={"content": found.text}) if changed else turn)
@@ -65,17 +79,46 @@ class Cleaned:
     notes: tuple[Note, ...]
 
 
+def is_visible(text: str) -> bool:
+    """Whether anything of `text` can be seen: not only whitespace, control and zero-width characters."""
+    return _VISIBLE.search(text) is not None
+
+
+def flatten(text: str) -> str:
+    """The cleaning of the preset `aggressive`, as many tutorials write it: `re.sub(r"[^\\w\\s]", "", text)`, blanks
+    joined, lower case.
+
+    What it destroys: 37.5 -> 375, -5% -> 5, 3/4 -> 34, C++ -> c, <b>a</b> -> bab, and every end of a sentence.
+    """
+    return " ".join(_SPECIAL.sub("", text).split()).lower()
+
+
+def _clean_and_flatten(text: str) -> Cleaned:
+    cleaned = clean(text)
+    flat = flatten(cleaned.text)
+    if flat == cleaned.text:
+        return cleaned
+    signs = len(_SPECIAL.findall(cleaned.text))
+    reason = f"aggressive preset: {signs} sign(s) deleted, blanks joined, lower-cased"
+    return Cleaned(flat, (*cleaned.notes, Note("AGGRESSIVE", "repaired", reason, excerpt(text))))
+
+
 def clean(text: str) -> Cleaned:
     """NFC, no control, zero-width or bidi characters; a carriage return becomes a line feed."""
+    other = _OTHER.search(text)
+    if other is None:
+        return Cleaned(text, ())
     notes: list[Note] = []
-    shown = excerpt(text)
+    shown = excerpt(text, other.start())
     if not unicodedata.is_normalized("NFC", text):
         text = unicodedata.normalize("NFC", text)
         notes.append(Note("NFC", "repaired", "characters composed (NFC)", shown))
     text, returns = _RETURN.subn("\n", text)
     text, controls = _CONTROL.subn("", text)
     if returns or controls:
-        notes.append(Note("CONTROL", "repaired", f"{returns + controls} control character(s) removed", shown))
+        parts = [f"{controls} control character(s) removed"] if controls else []
+        parts += [f"{returns} carriage return(s) became line feeds"] if returns else []
+        notes.append(Note("CONTROL", "repaired", ", ".join(parts), shown))
     if _INVISIBLE.search(text):
         seen = text
         visible = _INVISIBLE.sub(lambda match: match[0] if _belongs(seen, match.start()) else "", text)
@@ -94,6 +137,8 @@ def _belongs(text: str, index: int) -> bool:
     """Whether the invisible character at `index` is part of an emoji or of a letter's shape."""
     letter = text[index]
     before, after = text[max(0, index - _LOOK_BACK) : index], text[index + 1 : index + 2]
+    if letter in _SELECTORS:
+        return before.endswith(_KEYCAPS) or _EMOJI.match(before.rstrip(_EMOJI_MODIFIER)[-1:]) is not None
     if letter >= "\U000e0000":
         return before.rstrip(_TAGS).endswith(_BLACK_FLAG)
     if letter not in _JOINERS or not before:

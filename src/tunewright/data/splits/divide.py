@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from tunewright.core.errors import ConfigError
 from tunewright.data.config import SplitConfig
+from tunewright.data.draft import metadata_value
 from tunewright.data.gather import Gathered
-from tunewright.data.splits.assign import Member, Split, assign, drawn, leakage
+from tunewright.data.splits.assign import Split, assign, drawn
+from tunewright.data.splits.leakage import Document, document
 from tunewright.data.tokens.check import RowTokens, table
 
 NAMES: tuple[Split, ...] = ("train", "validation", "test")
@@ -18,18 +22,16 @@ Assigned = Sequence[Split | None]
 def divide(rows: Gathered, config: SplitConfig, *, max_train_rows: int | None, seed: int) -> list[Split | None]:
     """The split of every usable row, None for training rows that the draw leaves out.
 
-    Raises ConfigError when no row has the group key, ArtifactError when a split gets no row.
+    Raises ConfigError when no row has the group or stratum key, ArtifactError when a split gets no row.
     """
-    shared = [row for row, pool in enumerate(rows.pools) if pool == "shared"]
-    if config.group_by and shared and not any(rows.members[row].group is not None for row in shared):
-        known = ", ".join(sorted(rows.metadata_keys)) or "none"
-        raise ConfigError(
-            f"no row has the key '{config.group_by}'", where="data.split.group_by", fix=f"metadata keys: {known}"
-        )
+    shared = rows.rows_of("shared")
+    if shared and config.group_by and all(rows.members[row].group is None for row in shared):
+        raise _no_such_key(config.group_by, "group_by", rows)
+    if shared and config.stratify_by and all(rows.members[row].stratum is None for row in shared):
+        raise _no_such_key(config.stratify_by, "stratify_by", rows)
     found: list[Split | None] = [None if pool == "shared" else pool for pool in rows.pools]
-    for row, split in zip(
-        shared, assign([rows.members[row] for row in shared], _shares(config), seed=seed), strict=True
-    ):
+    assigned = assign([rows.members[row] for row in shared], _shares(config), seed=seed)
+    for row, split in zip(shared, assigned, strict=True):
         found[row] = split
     train = [row for row, split in enumerate(found) if split == "train"]
     taken = drawn([rows.members[row].digest for row in train], max_train_rows, seed=seed)
@@ -39,26 +41,20 @@ def divide(rows: Gathered, config: SplitConfig, *, max_train_rows: int | None, s
     return found
 
 
+def _no_such_key(key: str, name: str, rows: Gathered) -> ConfigError:
+    known = ", ".join(sorted(rows.metadata_keys)) or "none"
+    return ConfigError(f"no row has the key '{key}'", where=f"data.split.{name}", fix=f"metadata keys: {known}")
+
+
 def _shares(config: SplitConfig) -> Mapping[Split, float]:
     validation = 0.0 if config.validation_sources else config.validation
     return {"train": 1 - validation - config.test, "test": config.test, "validation": validation}
 
 
-def describe(rows: Gathered, splits: Assigned) -> dict[str, Any]:
+def describe(splits: Assigned) -> dict[str, Any]:
     """The part of report.json on splits. left_out: usable training rows beyond max_train_rows."""
     counts = {name: sum(split == name for split in splits) for name in NAMES}
-    train = _members(rows, splits, "train")
-    to_test, to_validation = (leakage(train, _members(rows, splits, name)) for name in ("test", "validation"))
-    return {
-        "splits": counts,
-        "left_out": sum(split is None for split in splits),
-        "leakage": {
-            "exact": to_test["exact"],
-            "groups": to_test["groups"],
-            "validation_exact": to_validation["exact"],
-            "validation_groups": to_validation["groups"],
-        },
-    }
+    return {"splits": counts, "left_out": sum(split is None for split in splits)}
 
 
 def token_tables(rows: Gathered, splits: Assigned) -> dict[str, Any]:
@@ -66,9 +62,34 @@ def token_tables(rows: Gathered, splits: Assigned) -> dict[str, Any]:
     return {name: table(_tokens(rows, splits, name)) for name in NAMES}
 
 
-def _members(rows: Gathered, splits: Assigned, name: str) -> list[Member]:
-    return [member for member, split in zip(rows.members, splits, strict=True) if split == name]
+def length_histogram(rows: Gathered, splits: Assigned, *, bars: int = 32) -> dict[str, list[int]]:
+    """Training rows by the tokens of their longest sequence: n counts between n + 1 edges."""
+    lengths = [row.longest for row in _tokens(rows, splits, "train")]
+    edges = np.unique(np.linspace(0, max(lengths, default=0) + 1, bars + 1).astype(int))
+    counts, _ = np.histogram(lengths, edges)
+    return {"edges": edges.tolist(), "counts": counts.tolist()}
 
 
 def _tokens(rows: Gathered, splits: Assigned, name: str) -> list[RowTokens]:
-    return [tokens for tokens, split in zip(rows.tokens, splits, strict=True) if split == name]
+    if not len(rows.tokens):
+        return []
+    return [rows.tokens[row] for row, split in enumerate(splits) if split == name]
+
+
+class Documents:
+    """The rows of a split as the leakage table reads them, as often as it likes."""
+
+    def __init__(self, rows: Gathered, splits: Assigned, name: str, group_by: str | None) -> None:
+        self._spool, self._group_by = rows.spool, group_by
+        self._rows = [row for row, split in enumerate(splits) if split == name]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, position: int) -> Document:
+        conversation = self._spool.conversation(self._rows[position])
+        group = metadata_value(conversation.metadata, self._group_by) if self._group_by else None
+        return document(conversation, group)
+
+    def __iter__(self) -> Iterator[Document]:
+        return (self[position] for position in range(len(self._rows)))

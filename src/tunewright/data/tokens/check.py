@@ -6,176 +6,214 @@ The checks are those of RULES. Needs `tokenizers` only, neither torch nor transf
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+import zlib
+from collections.abc import Iterator
 
 from tunewright.core.chat import Conversation, Message
 from tunewright.core.errors import ArtifactError
 from tunewright.data.findings import Note, Rejection, excerpt
-from tunewright.models.template import TemplateRefusal
-from tunewright.models.tokens import IGNORED, ChatTokenizer, Example
+from tunewright.data.tokens.length import length_notes
+from tunewright.data.tokens.numbers import RULES, RowTokens, refuse_breaches, table
+from tunewright.data.tokens.proofs import Proofs, is_shown, solid
+from tunewright.models.controls import nested_texts, own_reasoning
+from tunewright.models.layout import Layout
+from tunewright.models.template import TemplateRefusal, tools_of
+from tunewright.models.tokens import ChatTokenizer
 
-_UNLIMITED = 10**9
+__all__ = ["RULES", "RowTokens", "TokenCheck", "refuse_breaches", "table"]
+
 _PRIVATE_USE = re.compile("[\U000f0000-\U000ffffd]")
-RULES = {
-    "rendering": "the ids are those of the template's own rendering, encoded without added special tokens",
-    "bos": "the begin token stands once, at position 0, where the template or the tokenizer sets it",
-    "labels": "every sequence has a trained token",
-    "end": "every trained turn has its end token trained",
-    "control": "no control id comes from content",
-    "round_trip": "content comes back from its tokens as it was",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class RowTokens:
-    """One row's numbers. tokens, trained, cut: over its sequences; longest: tokens of the longest; bos: in one
-    sequence, 0 where the begin token is a turn marker; breaches: names from RULES."""
-
-    sequences: int
-    tokens: int
-    trained: int
-    longest: int
-    bos: int
-    end_tokens: int
-    cut: int
-    control_texts: int
-    breaches: tuple[str, ...]
+_SAMPLED = 32
+"""Every 32nd row, chosen by its id, has its ids compared with the rendering encoded in one piece also where this
+follows from the tokenizer's construction."""
 
 
 class TokenCheck:
-    """Turns conversations into their training sequences and proves them. max_length: tokens of a sequence."""
+    """Turns conversations into their training sequences and proves them. max_length: tokens of a sequence.
 
-    def __init__(self, tokenizer: ChatTokenizer, *, max_length: int) -> None:
+    quick: rows whose proof follows from what is known already (segments that came back, control ids of the same
+    turns) are not asked again; every doubt goes the plain way, and False sends all rows there.
+    """
+
+    def __init__(self, tokenizer: ChatTokenizer, *, max_length: int, quick: bool = True) -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
-        begin = tokenizer.encode(tokenizer.bos) if tokenizer.bos else []
-        self._bos = begin[0] if len(begin) == 1 else -1
-        self.expected_bos = self._expected_bos()
+        self._proofs = Proofs(tokenizer)
+        self._is_quick = quick and tokenizer.segments.is_used and tokenizer.end_ids <= tokenizer.segments.control_ids
+        self._shapes: dict[tuple[str, ...], list[str]] = {}
+        self._last: tuple[Conversation, Layout] | None = None
 
-    def _expected_bos(self) -> int | None:
+    @property
+    def expected_bos(self) -> int | None:
         """How many BOS a sequence has; None where the model has none or uses it as a turn marker (ChatML)."""
-        if self._bos < 0:
-            return None
-        pair = (Message(role="user", content="a"), Message(role="assistant", content="b"))
-        once = self.tokenizer.messages_ids(pair).count(self._bos)
+        return self._proofs.expected_bos
+
+    def measure(self, conversation: Conversation) -> RowTokens | Rejection:
+        """The row's numbers, or why the model cannot be trained on it."""
         try:
-            is_turn_marker = self.tokenizer.messages_ids(pair * 2).count(self._bos) > once
-        except TemplateRefusal:  # a template for single questions has no turns to mark
-            is_turn_marker = False
-        if is_turn_marker:
+            layout = self._layout(conversation)
+            return self._too_long(conversation, layout) or self._proven(conversation, layout)
+        except (TemplateRefusal, ArtifactError) as error:
+            return Rejection("TEMPLATE", error.problem, excerpt(conversation.reference))
+
+    def _layout(self, conversation: Conversation) -> Layout:
+        """`measure` and `notes` ask for the same row one after the other."""
+        if self._last is None or self._last[0] is not conversation:
+            self._last = conversation, self.tokenizer.layout(conversation)
+        return self._last[1]
+
+    def _too_long(self, conversation: Conversation, layout: Layout) -> Rejection | None:
+        longest = max(turn.end - turn.start for turn in layout.turns)
+        if longest <= self.max_length - 1:
             return None
-        renders = self.tokenizer.bos in self.tokenizer.template.render(pair)
-        return int(renders or bool(self.tokenizer.settings.get("add_bos_token")))
+        reason = f"an answer of {longest} tokens does not fit into max_length {self.max_length}"
+        return Rejection("TOO_LONG", reason, excerpt(conversation.reference))
+
+    def _proven(self, conversation: Conversation, layout: Layout) -> RowTokens | Rejection:
+        row = self._quick(conversation, layout) if self._is_quick else None
+        return row or self._lost(conversation, layout) or self._plain(conversation, layout)
+
+    def _quick(self, conversation: Conversation, layout: Layout) -> RowTokens | None:
+        """The numbers of a row whose proof needs nothing new; None where there is any doubt."""
+        whole, tokenizer = layout.whole, self.tokenizer
+        if whole is None or layout.spells_controls or not layout.fits(self.max_length):
+            return None
+        if layout.turns[-1].index + 1 < len(conversation.messages) or not tokenizer.segments.comes_back(whole):
+            return None
+        for message in conversation.messages:
+            content = message.content
+            if message.tool_calls or content is None or content not in whole.text or "<think>" in content:
+                return None
+        for turn in layout.turns:
+            content = conversation.messages[turn.index].content or ""
+            if not turn.exact or not turn.answer.startswith((content, f" {content}")):
+                return None
+        if whole.parts[1::2] != self._shape(conversation.messages):
+            return None
+        if zlib.crc32(conversation.id.encode()) % _SAMPLED == 0:
+            examples = tokenizer.laid_out(layout, conversation.id, max_length=self.max_length)
+            if not self._proofs.is_rendering(conversation, layout, examples):
+                return None
+        return self._numbers(layout, whole.ids)
+
+    def _numbers(self, layout: Layout, ids: list[int]) -> RowTokens | None:
+        size = layout.turns[-1].end
+        expected = self.expected_bos
+        if expected is not None and not self._proofs.bos_right(ids[:size]):
+            return None
+        return RowTokens(
+            sequences=1,
+            tokens=size,
+            trained=sum(turn.end - turn.start for turn in layout.turns),
+            longest=size,
+            bos=expected or 0,
+            end_tokens=len(layout.turns),
+            cut=0,
+            control_texts=0,
+            breaches=(),
+        )
+
+    def _shape(self, messages: tuple[Message, ...]) -> list[str]:
+        """The control tokens that the template writes for turns of these roles, whatever their content."""
+        roles = tuple(message.role for message in messages)
+        known = self._shapes.get(roles)
+        if known is None:
+            blank = [Message(role=message.role, content="x") for message in messages]
+            text = self.tokenizer.template.render(blank)
+            if len(self._shapes) >= 1024:
+                self._shapes.clear()
+            known = self._shapes[roles] = self.tokenizer.control_texts_in(text)
+        return known
+
+    def _plain(self, conversation: Conversation, layout: Layout) -> RowTokens | Rejection:
+        examples = self.tokenizer.laid_out(layout, conversation.id, max_length=self.max_length)
+        row = self._proofs.row(conversation, layout, examples)
+        if not row.breaches:
+            return row
+        return _shield_in(conversation) or self._unencodable(conversation) or row
+
+    def _lost(self, conversation: Conversation, layout: Layout) -> Rejection | None:
+        """A template that does not know tool calls or a role renders nothing of them without a word."""
+        for turn in layout.turns:
+            for call in conversation.messages[turn.index].tool_calls:
+                if call["function"]["name"] not in turn.answer:
+                    name = excerpt(call["function"]["name"])
+                    return Rejection("TEMPLATE", f"the chat template does not show the tool call {name}")
+        shown = solid("".join(turn.own.text for turn in layout.turns))
+        for index, message in enumerate(conversation.messages[: layout.turns[-1].index]):
+            if message.role != "assistant" and solid(message.content or "") not in shown:
+                probe = [*conversation.messages[: layout.turns[-1].index + 1]]
+                probe[index] = message.model_copy(update={"content": "q7z9"})
+                if "q7z9" not in self.tokenizer.template.render(probe).casefold():
+                    reason = f"the chat template does not show turn {index + 1}, of the role {message.role}"
+                    return Rejection("TEMPLATE", reason, excerpt(message.content or ""))
+        return None
+
+    def _unencodable(self, conversation: Conversation) -> Rejection | None:
+        """A character that the vocabulary does not have: it would become the id for unknown, often a control token's
+        (SmolLM2 writes <|endoftext|> for the bytes it never met)."""
+        for number, message in enumerate(conversation.messages, start=1):
+            content = message.content or ""
+            for place, letter in enumerate(content):
+                if not (letter.isascii() or letter.isspace() or self._proofs.survives(letter)):
+                    reason = f"turn {number} holds U+{ord(letter):04X}, which the model's tokenizer does not know"
+                    return Rejection("UNENCODABLE", reason, excerpt(content, place))
+        return None
 
     def notes(self, conversation: Conversation) -> list[Note]:
-        """Control tokens spelled out in content, and a system turn that the template folds."""
-        notes = []
-        for number, turn in enumerate(conversation.messages, start=1):
-            found = self.tokenizer.control_texts_in(turn.content or "")
-            if found:
-                reason = f"turn {number} spells control token {found[0]}; encoded as plain text"
-                notes.append(Note("SPECIAL_TOKEN", "kept", reason, excerpt(turn.content or "")))
+        """What training does otherwise than the row says: control tokens spelled in content, a system turn that is
+        folded, prompts that are cut, a conversation cut into its turns, reasoning and tools that are not shown."""
+        notes = [*self._tools(conversation)] if conversation.metadata else []
         if conversation.messages[0].role == "system" and not self.tokenizer.template.takes_system:
             notes.append(
                 Note("SYSTEM_ROLE", "repaired", "the template takes no system turn: folded into the user turn")
             )
-        return notes
-
-    def measure(self, conversation: Conversation) -> RowTokens | Rejection:
-        """The row's numbers, or why the model cannot be trained on it.
-
-        Raises ArtifactError when the template keeps no prompt in front of its answer.
-        """
         try:
-            whole = self.tokenizer.examples(conversation, max_length=_UNLIMITED)
-            runs = [run for example in whole for run in _runs(example)]
-            longest = max((len(run) for run in runs), default=0)
-            if longest > self.max_length - 1:
-                reason = f"an answer of {longest} tokens does not fit into max_length {self.max_length}"
-                return Rejection("TOO_LONG", reason, excerpt(conversation.reference))
-            lost = self._lost_call(conversation, runs)
-            if lost:
-                return lost
-            fits = all(len(example.input_ids) <= self.max_length for example in whole)
-            examples = whole if fits else self.tokenizer.examples(conversation, max_length=self.max_length)
-            row = self._row(conversation, examples)
-            return (_shield_in(conversation) if row.breaches else None) or row
-        except TemplateRefusal as error:
-            return Rejection("TEMPLATE", error.problem, excerpt(conversation.reference))
+            layout = self._layout(conversation)
+        except (TemplateRefusal, ArtifactError):  # `measure` says so
+            return notes
+        if layout.spells_controls:
+            notes += self._spelled(conversation)
+        notes += length_notes(conversation, layout, max_length=self.max_length)
+        return [*notes, *_reasoning(conversation, layout)]
 
-    def _lost_call(self, conversation: Conversation, runs: list[list[int]]) -> Rejection | None:
-        """A template that does not know tool calls renders an empty turn without a word."""
-        for turn, run in zip(_trained(conversation), runs, strict=False):
-            shown = self.tokenizer.decode(run, keep_special=True) if turn.tool_calls else ""
-            name = next((c["function"]["name"] for c in turn.tool_calls if c["function"]["name"] not in shown), None)
-            if name is not None:
-                return Rejection("TEMPLATE", f"the chat template does not show the tool call {excerpt(name)}")
-        return None
+    def _spelled(self, conversation: Conversation) -> Iterator[Note]:
+        for number, turn in enumerate(conversation.messages, start=1):
+            found = self.tokenizer.control_texts_of(turn)
+            if found:
+                text = turn.content or ""
+                reason = f"turn {number} spells control token {found[0]}; encoded as plain text"
+                yield Note("SPECIAL_TOKEN", "kept", reason, excerpt(text, max(0, text.find(found[0]))))
+        for text in nested_texts(tools_of(conversation.metadata)):
+            for spelled in self.tokenizer.control_texts_in(text)[:1]:
+                reason = f"the tools spell control token {spelled}; encoded as plain text"
+                yield Note("SPECIAL_TOKEN", "kept", reason, excerpt(text, text.find(spelled)))
 
-    def _row(self, conversation: Conversation, examples: Sequence[Example]) -> RowTokens:
-        runs = [run for example in examples for run in _runs(example)]
-        ends = sum(run[-1] in self.tokenizer.end_ids for run in runs)
-        checks = {
-            "rendering": self._is_rendering(conversation, examples),
-            "bos": all(self._bos_right(example) for example in examples),
-            "labels": all(example.trained for example in examples),
-            "end": ends == len(runs) == len(_trained(conversation)),
-            "control": self._controls_stay_text(conversation),
-            "round_trip": self._comes_back(conversation, runs),
-        }
-        return RowTokens(
-            sequences=len(examples),
-            tokens=sum(len(example.input_ids) for example in examples),
-            trained=sum(example.trained for example in examples),
-            longest=max(len(example.input_ids) for example in examples),
-            bos=0 if self.expected_bos is None else max(e.input_ids.count(self._bos) for e in examples),
-            end_tokens=ends,
-            cut=sum(example.cut_prompt_tokens for example in examples),
-            control_texts=sum(len(self.tokenizer.control_texts_in(m.content or "")) for m in conversation.messages),
-            breaches=tuple(name for name, holds in checks.items() if not holds),
-        )
+    def _tools(self, conversation: Conversation) -> Iterator[Note]:
+        given = conversation.metadata.get("tools")
+        if not given or str(given).strip() == "[]":
+            return
+        tools = tools_of(conversation.metadata)
+        if tools is None:
+            yield Note("TOOLS_UNUSED", "kept", "metadata.tools is no list of tool descriptions", excerpt(str(given)))
+        elif not self.tokenizer.template.takes_tools:
+            yield Note("TOOLS_UNUSED", "kept", f"the template shows none of the row's {len(tools)} tool(s)")
 
-    def _is_rendering(self, conversation: Conversation, examples: Sequence[Example]) -> bool:
-        """Asked of whole sequences without control text: the others have other ids by intent."""
-        messages = conversation.messages
-        spelled = any(self.tokenizer.control_texts_in(message.content or "") for message in messages)
-        if spelled or len(examples) > 1 or examples[0].cut_prompt_tokens:
-            return True
-        last = max(index for index, message in enumerate(messages) if message.trained)
-        ids = self.tokenizer.encode(self.tokenizer.template.render(messages[: last + 1]))
-        if self.expected_bos and ids[:1] != [self._bos]:
-            ids.insert(0, self._bos)
-        return ids[: len(examples[0].input_ids)] == list(examples[0].input_ids)
 
-    def _bos_right(self, example: Example) -> bool:
-        if self.expected_bos is None:
-            return True
-        found = [position for position, token in enumerate(example.input_ids) if token == self._bos]
-        return found == list(range(self.expected_bos))
+def _reasoning(conversation: Conversation, layout: Layout) -> Iterator[Note]:
+    for turn in layout.turns:
+        message = conversation.messages[turn.index]
+        if "<think>" in (message.content or "") and not _has_reasoning(message, turn.answer):
+            reason = f"the template leaves out the reasoning of turn {turn.index + 1}: only the answer is trained"
+            yield Note("REASONING", "kept", reason, excerpt(message.content or ""))
 
-    def _controls_stay_text(self, conversation: Conversation) -> bool:
-        """The sequence has as many of each control id as the same conversation without the spelled tokens."""
-        texts = {text for m in conversation.messages for text in self.tokenizer.control_texts_in(m.content or "")}
-        if not texts:
-            return True
-        harmless = [m.model_copy(update={"content": _without(m.content, texts)}) for m in conversation.messages]
-        ids = self.tokenizer.messages_ids(conversation.messages)
-        expected = self.tokenizer.messages_ids(harmless)
-        controls = [self.tokenizer.encode(text)[0] for text in texts]
-        return all(ids.count(control) == expected.count(control) for control in controls)
 
-    def _comes_back(self, conversation: Conversation, runs: list[list[int]]) -> bool:
-        """Every turn's text survives encoding with its spaces, and every answer stands in its trained tokens."""
-        texts = [message.content or "" for message in conversation.messages]
-        if not all(self.tokenizer.control_texts_in(text) or self._survives(text) for text in texts):
-            return False
-        shown = [self.tokenizer.decode(run, keep_special=True) for run in runs]
-        answers = [turn.content or "" for turn in _trained(conversation)]
-        return all(_solid(answer) in _solid(text) for answer, text in zip(answers, shown, strict=False))
-
-    def _survives(self, text: str) -> bool:
-        return self.tokenizer.decode(self.tokenizer.encode(text), keep_special=True).strip() == text.strip()
+def _has_reasoning(message: Message, answer: str) -> bool:
+    content = message.content or ""
+    size = own_reasoning({"role": message.role, "content": content})
+    if not size:
+        return True
+    inner = content[:size].strip().removeprefix("<think>").removesuffix("</think>")
+    return solid(inner) in solid(answer) and is_shown(message, answer)
 
 
 def _shield_in(conversation: Conversation) -> Rejection | None:
@@ -186,65 +224,3 @@ def _shield_in(conversation: Conversation) -> Rejection | None:
             reason = f"turn {number} holds the private-use character U+{ord(found[0]):X}"
             return Rejection("PRIVATE_USE", reason, excerpt(message.content or "", found.start()))
     return None
-
-
-def _trained(conversation: Conversation) -> list[Message]:
-    return [message for message in conversation.messages if message.trained]
-
-
-def _runs(example: Example) -> list[list[int]]:
-    """The trained tokens of an example, one list a turn: template text always stands between two answers."""
-    runs: list[list[int]] = []
-    previous = IGNORED
-    for label in example.labels:
-        if label != IGNORED:
-            if previous == IGNORED:
-                runs.append([])
-            runs[-1].append(label)
-        previous = label
-    return runs
-
-
-def _without(content: str | None, texts: Iterable[str]) -> str | None:
-    for text in texts:
-        content = (content or "").replace(text, "x")
-    return content
-
-
-def _solid(text: str) -> str:
-    """Text without whitespace: templates may trim an answer."""
-    return "".join(text.split())
-
-
-def table(rows: Sequence[RowTokens]) -> dict[str, Any]:
-    """The token table of one split; lengths in tokens, counts in rows unless named."""
-    tokens = sum(row.tokens for row in rows)
-    sequences = sum(row.sequences for row in rows)
-    return {
-        "rows": len(rows),
-        "sequences": sequences,
-        "tokens": tokens,
-        "trained_tokens": sum(row.trained for row in rows),
-        "mean_tokens": round(tokens / sequences, 2) if sequences else 0.0,
-        "max_tokens": max((row.longest for row in rows), default=0),
-        "bos_per_sequence": max((row.bos for row in rows), default=0),
-        "trained_end_tokens": sum(row.end_tokens for row in rows),
-        "rows_cut": sum(row.cut > 0 for row in rows),
-        "prompt_tokens_cut": sum(row.cut for row in rows),
-        "rows_by_turn": sum(row.sequences > 1 for row in rows),
-        "control_texts_in_content": sum(row.control_texts for row in rows),
-        "all_masked": sum("labels" in row.breaches for row in rows),
-        "control_ids_from_content": sum("control" in row.breaches for row in rows),
-        "breaches": {rule: sum(rule in row.breaches for row in rows) for rule in RULES},
-    }
-
-
-def refuse_breaches(rows: Iterable[tuple[str, RowTokens]]) -> None:
-    """Raises ArtifactError that names the first row with a breach and the rule it breaks."""
-    for row_id, row in rows:
-        if row.breaches:
-            raise ArtifactError(
-                f"the model's tokens break the rule '{row.breaches[0]}': {RULES[row.breaches[0]]}",
-                where=row_id,
-                fix="the chat template or the tokenizer is at fault; use another one, or leave this row out",
-            )

@@ -1,0 +1,1 @@
+"""The page report.html of a data artifact: report.json and some samples, for people."""

@@ -1,0 +1,60 @@
+"""Sealed rows: the splits as files, with the training split's variants."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from tunewright.core import files
+from tunewright.core.chat import Conversation
+from tunewright.data.draft import Draft, SampleRule
+from tunewright.data.gather import MAPPING, Gathered
+from tunewright.data.prepare import samples_of
+from tunewright.data.splits.assign import Split
+from tunewright.data.spool import parsed, row_line
+
+NAMES: tuple[Split, ...] = ("train", "validation", "test")
+
+
+def write_splits(
+    folder: Path, rows: Gathered, splits: Sequence[Split | None], samplers: Sequence[SampleRule]
+) -> dict[str, int]:
+    """Writes train, validation and test.jsonl in reading order; returns the samples of each."""
+    counts: dict[str, int] = {}
+    for name in NAMES:
+        with files.atomic_write(folder / f"{name}.jsonl", "wb") as handle:
+            chosen = (row for row, split in enumerate(splits) if split == name)
+            counts[name] = sum(_write_samples(handle, rows, row, samplers) for row in chosen)
+    return counts
+
+
+def _write_samples(handle: IO[Any], rows: Gathered, row: int, samplers: Sequence[SampleRule]) -> int:
+    line = rows.spool.line(row)
+    if not samplers:
+        handle.write(line + b"\n")
+        return 1
+    conversation = parsed(line)
+    samples = samples_of(conversation, Draft(conversation.messages, conversation.metadata), samplers)
+    handle.writelines(row_line(sample.to_row()) + b"\n" for sample in samples)
+    return len(samples)
+
+
+def read_conversations(path: Path) -> Iterator[Conversation]:
+    """The rows of a sealed split, one in memory at a time."""
+    with path.open("rb") as handle:
+        for line in handle:
+            yield parsed(line)
+
+
+def write_mapping(folder: Path, rows: Gathered) -> None:
+    """What the redaction replaced, readable by the owner alone; no file where nothing is to be reversible."""
+    if not rows.masked:
+        return
+    path = folder / MAPPING
+    with files.atomic_write(path, "wb") as handle:
+        os.fchmod(handle.fileno(), 0o600)  # before anything is in it
+        for row_id, masked in rows.masked:
+            entry = {"id": row_id, "kind": masked.kind, "placeholder": masked.placeholder, "original": masked.original}
+            handle.write(row_line(entry) + b"\n")

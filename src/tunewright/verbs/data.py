@@ -1,0 +1,115 @@
+"""`data`: the stage, and the looks at rows that need no run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tunewright.cli import Arguments
+from tunewright.core.config import apply_overrides, validate
+from tunewright.core.errors import ArtifactError, GateError, MissingExtraError
+from tunewright.core.events import say
+from tunewright.data.config import DataConfig
+from tunewright.models.config import ModelConfig
+from tunewright.verbs.opened import open_project
+
+
+def data(arguments: Arguments) -> int:
+    """The stage, `data check` or `data show`."""
+    if arguments.subverb == "check":
+        return _check(arguments)
+    if arguments.subverb == "show":
+        return _show(arguments)
+    from tunewright.verbs.stages import run_stage
+
+    return run_stage(arguments, "data")
+
+
+def _check(arguments: Arguments) -> int:
+    """The findings of files; nothing is written. Overrides such as data.max_quarantined=0.1 or model.path=... hold."""
+    from tunewright.data.check import check
+    from tunewright.data.prepare import Selection
+    from tunewright.data.workers import Recipe
+    from tunewright.models.tokens import ChatTokenizer
+
+    config, model = _settings(arguments.overrides)
+    folder = _tokenizer(model)
+    limit = ChatTokenizer.load(folder).max_length if folder else 0
+    recipe = Recipe(
+        config.rules,
+        Selection(system=config.system),
+        folder,
+        min(model.max_length or limit, limit),
+        is_lenient=not any(word.startswith("model.") for word in arguments.overrides),
+    )
+    checked = check(arguments.words, recipe, root=Path.cwd(), max_chars=config.max_chars, encoding=config.encoding)
+    if "--json" in arguments.flags:
+        sys.stdout.write(json.dumps(checked.dump(), ensure_ascii=False, indent=2) + "\n")
+    else:
+        sys.stdout.write(checked.text() + "\n")
+    if checked.share > config.max_quarantined:
+        raise GateError(
+            f"{checked.share:.1%} of the rows would be quarantined; the limit is {config.max_quarantined:.1%}",
+            fix="mend the rows above, or add data.max_quarantined=SHARE",
+        )
+    return ArtifactError.exit_code if checked.unreadable else 0
+
+
+def _settings(overrides: list[str]) -> tuple[DataConfig, ModelConfig]:
+    given: dict[str, Any] = {"data": {"sources": ["-"]}, "model": {"path": "builtin:smollm2-135m"}}
+    apply_overrides(given, overrides, {})
+    where = "command line"
+    return validate(DataConfig, given["data"], {}, where), validate(ModelConfig, given["model"], {}, where)
+
+
+def _tokenizer(model: ModelConfig) -> Path | None:
+    """The model's folder, for its tokenizer. The built-in model is converted by another process the first time, so
+    that this one never loads torch; where it is not installed the token checks are left out, and that is said."""
+    from tunewright.models import source
+
+    code = (
+        "import sys; from pathlib import Path; from tunewright.models import config, source;"
+        "print(source.resolve(config.ModelConfig(path=sys.argv[1]), Path.cwd()))"
+    )
+    if not model.path.startswith(source.BUILTIN):
+        return source.resolve(model, Path.cwd())
+    try:
+        if source.is_ready(model.path):
+            return source.resolve(model, Path.cwd())
+    except MissingExtraError as error:
+        say(f"data check: without token checks ({error.problem}; {error.fix})")
+        return None
+    say("data check: the built-in model is made ready once")
+    done = subprocess.run([sys.executable, "-c", code, model.path], capture_output=True, text=True, env=os.environ)
+    if done.returncode:
+        raise ArtifactError("the built-in model cannot be made ready", fix="`tunewright doctor` says more")
+    return Path(done.stdout.strip().splitlines()[-1])
+
+
+def _show(arguments: Arguments) -> int:
+    """Rows as they are trained."""
+    from tunewright.data.show import show
+    from tunewright.models.source import resolve
+    from tunewright.models.tokens import ChatTokenizer
+
+    opened = open_project(arguments)
+    artifact = opened.artifact("data")
+    tokenizer = ChatTokenizer.load(resolve(opened.config.model, opened.workspace.root))
+    say(f"data show: {opened.workspace.relative(artifact.path)}")
+    sys.stdout.write(
+        show(
+            artifact,
+            tokenizer,
+            split=arguments.split,
+            row_id=arguments.row,
+            count=arguments.count,
+            max_length=artifact.json("report.json")["tokens"]["max_length"],
+            colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
+        )
+        + "\n"
+    )
+    return 0
