@@ -452,6 +452,27 @@ def test_without_any_run_the_list_is_written_all_the_same(tmp_path: Path) -> Non
     assert project.purge(NAME).erased == 0
 
 
+def test_sources_of_other_shapes(tmp_path: Path) -> None:
+    """Two rows on one line of an array; the cells of a table."""
+    rows = [{"messages": turns("who is it", name)} for name in ("Zhang Wei", "Li Na")]
+    (tmp_path / "a.json").write_text("\n[" + ", ".join(map(json.dumps, rows)) + "]")
+    (tmp_path / "b.csv").write_text('question,answer\n"first, of all",Li Na\n"who\nis it",Zhang Wei\n')
+    located = locate_sources(tmp_path, (("shared", ("a.json", "b.csv")),), max_chars=10_000, encoding="auto")
+    found = find(Workspace(tmp_path, "p"), source_files(located, max_chars=10_000), "zhang wei")
+    assert [(hit.place, hit.line, hit.id) for hit in found.sources] == [
+        ("a.json", 2, "a.json#1"),
+        ("b.csv", 3, "b.csv:3"),
+    ]
+
+
+def test_rows_that_cannot_be_looked_into_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"a": "' + b"x" * 500 + b' Zhang Wei"}\n{"a": "\xff"}\n{"a": "Zhang Wei"}\n')
+    located = locate_sources(tmp_path, (("shared", ("a.jsonl",)),), max_chars=100, encoding="auto")
+    found = find(Workspace(tmp_path, "p"), source_files(located, max_chars=100), NAME)
+    assert [hit.id for hit in found.sources] == ["a.jsonl:3"]
+    assert any(note.startswith("a.jsonl: 2 row(s) that cannot be read") for note in found.notes)
+
+
 def test_numbers_of_fewer_digits_are_texts() -> None:
     assert Query("12345").is_in("no. 1123456")
     assert Query("+49 30 1234567").is_in("49301234567")

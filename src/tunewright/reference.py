@@ -10,6 +10,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from tunewright.core.registry import Registry
+from tunewright.data.augment.options import TRANSLATORS
+from tunewright.data.augment.registry import AUGMENTERS
 from tunewright.data.codes import CODES
 from tunewright.data.config import RULES
 from tunewright.evaluate.config import METRICS
@@ -20,7 +22,7 @@ from tunewright.train.config import METHODS
 
 def registries() -> list[Registry]:
     """Every registry, in the order of the stages."""
-    return [RULES, METHODS, METRICS, SCHEMES]
+    return [RULES, METHODS, AUGMENTERS, TRANSLATORS, METRICS, SCHEMES]
 
 
 def summary(model: type[BaseModel]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,8 @@ from tunewright import reference
 from tunewright.core.errors import ConfigError, MissingExtraError
 from tunewright.core.registry import Entry, Registry
 
+NEEDED: dict[str, dict[str, Any]] = {"domain": {"vocabulary": ["card"]}}
+"""What plug-ins that do nothing by themselves must be told."""
 NAMES = [(registry, name) for registry in reference.registries() for name in registry.entries]
 
 
@@ -17,7 +20,7 @@ NAMES = [(registry, name) for registry in reference.registries() for name in reg
 def test_every_plugin_has_a_target_defaults_and_a_sentence(registry: Registry, name: str) -> None:
     if registry.kind == "schemes" and find_spec("llmcompressor") is None:
         pytest.skip("the quantize extra (llmcompressor) is not installed")
-    options = registry.options(name)()  # type: ignore[call-arg]
+    options = registry.options(name)(**NEEDED.get(name, {}))
     assert options.name == name
     assert reference.summary(type(options)).endswith(".") or ":" in reference.summary(type(options))
     assert callable(registry.target(name))

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from tunewright.core.config import Section
 from tunewright.core.registry import Chosen, Entry, PluginOptions, Registry
+from tunewright.data.annotation.options import AnnotationConfig
+from tunewright.data.augment.registry import AUGMENTERS
 from tunewright.data.duplicates.options import NearDuplicateOptions
 from tunewright.data.rules.options import ForgedTurnsOptions, RolesOptions, SecretsOptions, TextOptions
 from tunewright.data.splits.options import LeakageLimits
@@ -34,6 +36,7 @@ RULES = Registry(
 
 
 Rule = Annotated[PluginOptions, Chosen(RULES)]
+Augmentation = Annotated[PluginOptions, Chosen(AUGMENTERS)]
 
 
 class SplitConfig(Section):
@@ -85,6 +88,10 @@ class DataConfig(Section):
     """Files of other test sets that the training split is compared with, such as a public benchmark."""
     max_leakage: LeakageLimits = LeakageLimits()
     """How many rows of validation, test and each leakage set may stand in the training split: above, exit code 5."""
+    augment: tuple[Augmentation, ...] = ()
+    """Variants of training rows, made after the split; each names its parent (docs/guides/augment.md)."""
+    annotation: AnnotationConfig | None = None
+    """Labels of several annotators: their agreement and consensus (docs/guides/annotation.md)."""
     keep: dict[str, tuple[str, ...]] = {}
     """Only rows whose metadata value is listed, for example `{metadata.intent: [card_lost, pin_reset]}`."""
     max_train_rows: int | None = Field(default=None, ge=1)

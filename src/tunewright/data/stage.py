@@ -8,7 +8,10 @@ from typing import Any
 from tunewright.core import files
 from tunewright.core.errors import ArtifactError, ConfigError, GateError
 from tunewright.core.runs import Artifact, Output, Workspace, begin
+from tunewright.data.agree import agreement, described, labeller, refuse_agreement
+from tunewright.data.augment.engine import input_files
 from tunewright.data.config import DataConfig
+from tunewright.data.enlarge import TrainDocuments, add_variants
 from tunewright.data.gather import QUARANTINE, Gathered, gather
 from tunewright.data.outside import OutsideSet
 from tunewright.data.prepare import Selection, samplers_of
@@ -19,7 +22,7 @@ from tunewright.data.splits import divide
 from tunewright.data.splits.assign import Split
 from tunewright.data.splits.leakage import leakage_table, refuse_leakage
 from tunewright.data.spool import Spool
-from tunewright.data.tokens.numbers import refuse_breaches
+from tunewright.data.tokens.check import TokenCheck, refuse_breaches
 from tunewright.data.workers import Recipe, how_many
 from tunewright.data.write import write_mapping, write_splits
 from tunewright.models.config import ModelConfig
@@ -48,7 +51,8 @@ def run(workspace: Workspace, config: DataConfig, *, model: ModelConfig, seed: i
         "seed": seed,
         "tokenizer": _identity(folder, tokenizer, recipe.max_length),
     }
-    inputs = tuple(workspace.source(source.path) for source in (*sources, *outside))
+    paths = [source.path for source in (*sources, *outside)] + input_files(config.augment, workspace.root)
+    inputs = tuple(workspace.source(path) for path in paths)
     output = begin(workspace, "data", settings, inputs)
     if isinstance(output, Artifact):
         _gate(output, config)
@@ -102,25 +106,21 @@ def _write(
         if passed:
             _refuse_unusable(rows)
         splits = _divide(rows, config, seed=seed, is_passed=passed)
-        samples = write_splits(output.path, rows, splits, samplers_of(config.rules))
-        write_mapping(output.path, rows)
-        leakage = leakage_table(
-            divide.Documents(rows, splits, "train", config.split.group_by),
-            {
-                **{
-                    name: divide.Documents(rows, splits, name, config.split.group_by) for name in ("validation", "test")
-                },
-                **{source.name: OutsideSet(source, config.max_chars) for source in outside},
-            },
-            seed=seed,
-            use_rensa=False,
+        agreed = agreement(rows, config.annotation, seed=seed) if config.annotation else None
+        samples = write_splits(
+            output.path, rows, splits, samplers_of(config.rules), label=labeller(agreed, config.annotation)
         )
+        write_mapping(output.path, rows)
+        augmented = _augment(output, config, rows, recipe=recipe, samples=samples, seed=seed)
+        leakage = _leakage(output.path, config, rows, splits, outside)
         report = {
             **rows.account.dump(),
             **divide.describe(splits),
             "samples": samples,
             "near_duplicates": settled.report,
             "leakage": leakage,
+            "augment": augmented,
+            "annotation": described(agreed, config.annotation),
             "tokens": {
                 "max_length": recipe.max_length,
                 "splits": divide.token_tables(rows, splits),
@@ -128,6 +128,33 @@ def _write(
             },
         }
     return _seal(output, config, report, passed=passed, recipe=recipe, seed=seed)
+
+
+def _augment(
+    output: Output, config: DataConfig, rows: Gathered, *, recipe: Recipe, samples: dict[str, int], seed: int
+) -> dict[str, Any]:
+    if not config.augment:
+        return {}
+    assert recipe.tokenizer is not None
+    return add_variants(
+        output.path,
+        config.augment,
+        check=TokenCheck(ChatTokenizer.load(recipe.tokenizer), max_length=recipe.max_length),
+        asked={member.question for member in rows.members},
+        rows=samples["train"],
+        seed=seed,
+        root=output.workspace.root,
+    )
+
+
+def _leakage(
+    folder: Path, config: DataConfig, rows: Gathered, splits: divide.Assigned, outside: list[Source]
+) -> dict[str, Any]:
+    group_by = config.split.group_by
+    own = TrainDocuments(folder, group_by) if config.augment else divide.Documents(rows, splits, "train", group_by)
+    others = {name: divide.Documents(rows, splits, name, group_by) for name in ("validation", "test")}
+    sets = {source.name: OutsideSet(source, config.max_chars) for source in outside}
+    return leakage_table(own, {**others, **sets}, seed=0, use_rensa=False)
 
 
 def _seal(
@@ -138,17 +165,19 @@ def _seal(
     wanted = ("read", "kept", "repaired", "quarantined", "filtered", "duplicates", "quarantined_share", "splits")
     output.facts |= {name: report[name] for name in wanted}
     output.events.write("data", **output.facts)
-    artifact = output.seal(passed=passed and not _leaks(report, config))
+    artifact = output.seal(passed=passed and _refusal(report, config) is None)
     _gate(artifact, config)
     return artifact
 
 
-def _leaks(report: dict[str, Any], config: DataConfig) -> bool:
+def _refusal(report: dict[str, Any], config: DataConfig) -> GateError | None:
+    """The first gate of the report that is not passed, the quarantine's apart."""
     try:
         refuse_leakage(report["leakage"], config.max_leakage)
-    except GateError:
-        return True
-    return False
+        refuse_agreement(report["annotation"])
+    except GateError as error:
+        return error
+    return None
 
 
 def _refuse_unusable(rows: Gathered) -> None:
@@ -175,7 +204,9 @@ def _gate(artifact: Artifact, config: DataConfig) -> None:
         return
     facts = artifact.manifest.facts
     if facts["quarantined_share"] <= config.max_quarantined:
-        refuse_leakage(artifact.json(REPORT)["leakage"], config.max_leakage)
+        refusal = _refusal(artifact.json(REPORT), config)
+        if refusal:
+            raise refusal
     bad = facts["quarantined"] - facts["duplicates"]
     raise GateError(
         f"{bad} of {facts['read']} rows ({facts['quarantined_share']:.1%}) are quarantined, duplicates apart; "

@@ -18,6 +18,24 @@ def _counts(report: Mapping[str, Any]) -> Iterator[str]:
     left_out = f"  (left out by max_train_rows: {report['left_out']})" if report["left_out"] else ""
     yield f"splits {splits}{left_out}"
     yield from _leakage(report["leakage"]["sets"])
+    yield from _extras(report)
+
+
+def _extras(report: Mapping[str, Any]) -> Iterator[str]:
+    for name, made in report.get("augment", {}).items():
+        dropped = sum(rule["count"] for rule in made["dropped"].values())
+        yield f"augment {name}: {made['variants']} variants, {dropped} dropped"
+    if report.get("annotation"):
+        found = report["annotation"]
+        yield f"annotation {found['double']} rows with two or more labels, {found['metric']} {_agreed(found)}"
+    personal = {key: count for key, count in report.get("tallies", {}).items() if key.startswith("pii.")}
+    if personal:
+        yield "masked " + "  ".join(f"{key.removeprefix('pii.')} {count}" for key, count in personal.items())
+
+
+def _agreed(found: Mapping[str, Any]) -> str:
+    value = found[found["metric"]].get("value")
+    return "undefined" if value is None else f"{value:.3f}"
 
 
 def _leakage(sets: Mapping[str, Any]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,33 +19,36 @@ NAMES: tuple[Split, ...] = ("train", "validation", "test")
 
 
 def write_splits(
-    folder: Path, rows: Gathered, splits: Sequence[Split | None], samplers: Sequence[SampleRule]
+    folder: Path,
+    rows: Gathered,
+    splits: Sequence[Split | None],
+    samplers: Sequence[SampleRule],
+    *,
+    label: Callable[[Conversation], Conversation] | None = None,
 ) -> dict[str, int]:
-    """Writes train, validation and test.jsonl in reading order; returns the samples of each."""
+    """Writes train, validation and test.jsonl in reading order; returns the samples of each. label: what is done to
+    each row before it is written."""
     counts: dict[str, int] = {}
     for name in NAMES:
         with files.atomic_write(folder / f"{name}.jsonl", "wb") as handle:
             chosen = (row for row, split in enumerate(splits) if split == name)
-            counts[name] = sum(_write_samples(handle, rows, row, samplers) for row in chosen)
+            counts[name] = sum(_write_samples(handle, rows.spool.line(row), samplers, label) for row in chosen)
     return counts
 
 
-def _write_samples(handle: IO[Any], rows: Gathered, row: int, samplers: Sequence[SampleRule]) -> int:
-    line = rows.spool.line(row)
-    if not samplers:
+def _write_samples(
+    handle: IO[Any],
+    line: bytes,
+    samplers: Sequence[SampleRule],
+    label: Callable[[Conversation], Conversation] | None,
+) -> int:
+    if not samplers and label is None:
         handle.write(line + b"\n")
         return 1
-    conversation = parsed(line)
+    conversation = label(parsed(line)) if label else parsed(line)
     samples = samples_of(conversation, Draft(conversation.messages, conversation.metadata), samplers)
     handle.writelines(row_line(sample.to_row()) + b"\n" for sample in samples)
     return len(samples)
-
-
-def read_conversations(path: Path) -> Iterator[Conversation]:
-    """The rows of a sealed split, one in memory at a time."""
-    with path.open("rb") as handle:
-        for line in handle:
-            yield parsed(line)
 
 
 def write_mapping(folder: Path, rows: Gathered) -> None:

@@ -15,6 +15,7 @@ from tunewright.core.errors import ConfigError
 Kind = Literal["auto", "id", "text"]
 _INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff]")
 _SAMPLE = re.compile(r"(.*[:#]\d+(?:\+\w+\d+)?)~\d+", re.DOTALL)
+_ID = re.compile(r".+[:#]\d+(?:\+\w+\d+)?", re.DOTALL)
 _NUMBER = re.compile(r"[+()\d\s.\-]+")
 _FEWEST_DIGITS = 7
 _SEPARATORS = r"[\s.()\-]*"
@@ -54,6 +55,11 @@ class Query:
     def row_id(self) -> str:
         """The row that an id names."""
         return row_id_of(self.word)
+
+    @property
+    def may_be_id(self) -> bool:
+        """Whether it has the form of an id: a source's name with a line or an element."""
+        return self.kind != "text" and bool(_ID.fullmatch(self.row_id))
 
     @cached_property
     def _text(self) -> str:

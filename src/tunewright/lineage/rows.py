@@ -16,7 +16,7 @@ from tunewright.core import files
 from tunewright.core.chat import Conversation, Message
 from tunewright.core.runs import Workspace
 from tunewright.data.draft import Draft
-from tunewright.data.findings import Rejection
+from tunewright.data.findings import Place, Rejection
 from tunewright.data.formats.recognise import build, recognise
 from tunewright.data.reading.quarantined import reopen
 from tunewright.data.reading.strict_json import Parsed
@@ -35,6 +35,8 @@ class ReadRow(Protocol):
 
     @property
     def id(self) -> str: ...
+    @property
+    def place(self) -> Place: ...
     @property
     def raw(self) -> str | None: ...
     @property
@@ -141,15 +143,10 @@ def _loaded_slowly(text: str) -> Any:
 
 
 def rows_of_source(source: SourceFile) -> Iterator[Held]:
-    """Every row of a raw file; its line number is in its id."""
+    """Every row of a raw file, in its order."""
     for row in source.rows():
         value = row.content.value if isinstance(row.content, Parsed) else None
-        yield Held(row.id, _line_of(row.id), value, raw=row.raw if value is None else None, read=row)
-
-
-def _line_of(row_id: str) -> int:
-    """The number behind the last `:` or `#`."""
-    return int(row_id.replace("#", ":").rsplit(":", 1)[-1])
+        yield Held(row.id, row.place.line, value, raw=row.raw if value is None else None, read=row)
 
 
 def rows_of_file(path: Path) -> Iterator[Held]:

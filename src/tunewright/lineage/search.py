@@ -94,11 +94,11 @@ class Search:
         self.others: dict[str, str] = {}
         self.unreadable: dict[str, int] = {}
         self._is_read_first = False
-        self._reasons: dict[tuple[Path, int], tuple[str, ...]] = {}
+        self._reasons: dict[tuple[Path, int, str], tuple[str, ...]] = {}
 
     def run(self) -> list[Hit]:
         """All hits. Passes over the rows are repeated until one adds nothing."""
-        if self.query.kind != "text" and self._seed_by_id():
+        if self.query.may_be_id and self._seed_by_id():
             self.kind = "id"
         elif self.query.kind == "id":
             return []
@@ -130,7 +130,7 @@ class Search:
                     why = self._why(place, row)
                     if why:
                         self._learn(place, row)
-                        first = self._reasons.setdefault((place.path, row.line), why)
+                        first = self._reasons.setdefault((place.path, row.line, row.id), why)
                         found.append(Hit(place.artifact, place.name, row.line, row.id, first))
                 progress.advance()
         return found
@@ -142,7 +142,7 @@ class Search:
         said = tuple(self.query.places(row.strings)) if self._is_read_first else ()
         if said:
             return said
-        if (known := self._reasons.get((place.path, row.line))) is not None:
+        if (known := self._reasons.get((place.path, row.line, row.id))) is not None:
             return known
         if key in self.targets.keys:
             return ("id",)
