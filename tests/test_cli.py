@@ -122,7 +122,7 @@ def test_config_check_explain_and_plugins(project: Path, capsys: pytest.CaptureF
     assert 'model.revision = "main"  (default)\n' in out
     assert "model.path =" not in out
     _, out, _ = run(capsys, "plugins", "--json")
-    assert set(json.loads(out)) == {"rules", "methods", "metrics", "schemes"}
+    assert set(json.loads(out)) == {"rules", "augmenters", "translators", "methods", "metrics", "schemes"}
     _, out, _ = run(capsys, "config", "schema")
     assert json.loads(out)["additionalProperties"] is False
 

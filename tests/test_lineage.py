@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from tunewright.core import files, runs
+from tunewright.core.erasures import Erasures
 from tunewright.core.errors import ArtifactError, ConfigError
 from tunewright.core.runs import Artifact, Output, Workspace, begin
 from tunewright.data.sources import locate_sources
 from tunewright.lineage import purge as purge_module
-from tunewright.lineage.erasures import Erasures
 from tunewright.lineage.find import find
 from tunewright.lineage.purge import purge
 from tunewright.lineage.query import Query, normal
@@ -343,8 +343,8 @@ def test_the_purged_artifact_is_none_of_the_stage(project: Project) -> None:
 def test_the_erasure_list_knows_the_row_raw_and_masked(project: Project) -> None:
     """So that it stays out whatever the rules are next time."""
     from tunewright.core.chat import Conversation
+    from tunewright.core.erasures import raw_digest
     from tunewright.data.splits.assign import message_digest
-    from tunewright.lineage.erasures import raw_digest
 
     assert Erasures.load(project.workspace).sha256 == ""
     result = project.purge("raw/a.jsonl:2")

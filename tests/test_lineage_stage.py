@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tunewright.core.erasures import Erasures
 from tunewright.core.runs import Workspace
 from tunewright.data import stage
 from tunewright.data.config import DataConfig
 from tunewright.data.prepare import Preparation, Selection, rules_of
 from tunewright.data.sources import locate_sources
-from tunewright.lineage.erasures import Erasures
 from tunewright.lineage.find import find
 from tunewright.lineage.purge import purge
 from tunewright.lineage.rows import SourceFile, source_files

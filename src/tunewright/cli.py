@@ -29,8 +29,8 @@ VERBS = {
     "data": Verb(
         "read, repair, check and split the conversations; look at them",
         "tunewright.verbs.data:data",
-        ("check", "show"),
-        "[PROJECT.yaml] | check FILE... | show [PROJECT.yaml]",
+        ("check", "show", "find", "purge"),
+        "[PROJECT.yaml] | check FILE... | show [PROJECT.yaml] | find|purge [PROJECT.yaml] TEXT|ID",
         needs_subverb=False,
     ),
     "train": Verb("fine-tune; continues where it was stopped", f"{_STAGES}:train"),

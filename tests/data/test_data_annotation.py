@@ -171,6 +171,13 @@ def test_the_report_is_json_and_the_same_every_time() -> None:
     assert dumped["disputed"][0]["labels"] == {"a": "x", "b": "y"}
 
 
+def test_the_screen_shows_ten_categories_and_counts_the_rest() -> None:
+    report = measure([(f"r:{i}", [f"c{i:02}", f"c{i:02}"]) for i in range(30)], consensus="majority", seed=7)
+    line = next(line for line in report.table() if "consensus" in line)
+    assert "c09 1 and 20 more; 0 tie(s)" in line
+    assert len(report.dump()["distribution"]) == 30
+
+
 def test_collecting_one_by_one_is_the_same() -> None:
     collected = Collected()
     for row_id, value in ROWS:

@@ -117,3 +117,24 @@ def test_show_prints_rows_as_they_are_trained(call, tmp_path, bank_like):
     assert one.returncode == 0 and "question number 2" in one.stdout
     wrong = call("show", "project.yaml", "--row", "a.jsonl:99")
     assert wrong.returncode == 2 and "a.jsonl:" in wrong.stderr
+
+
+def test_a_row_is_found_and_purged_and_stays_away(call, tmp_path, bank_like):
+    _write(tmp_path / "a.jsonl", *bank_like(30))
+    (tmp_path / "project.yaml").write_text("name: p\nmodel: {path: 'builtin:tiny'}\ndata: {sources: [a.jsonl]}\n")
+    assert call("project.yaml").returncode == 0
+    found = call("find", "project.yaml", "question number 7")
+    assert found.returncode == 0, found.stderr
+    assert "a.jsonl:8" in found.stdout and "runs/p/data/0001" in found.stdout
+    look = call("purge", "project.yaml", "a.jsonl:8", "--dry-run")
+    assert look.returncode == 0, look.stderr
+    assert not (tmp_path / "runs" / "p" / "data" / "0002").exists()
+    done = call("purge", "project.yaml", "a.jsonl:8")
+    assert done.returncode == 0, done.stderr
+    sealed = b"".join(p.read_bytes() for p in (tmp_path / "runs" / "p" / "data" / "0002").iterdir() if p.is_file())
+    assert b"question number 7" not in sealed and b"question number 8" in sealed
+    again = call("project.yaml", "seed=8")  # a later run does not bring it back
+    assert again.returncode == 0, again.stderr
+    newest = sorted((tmp_path / "runs" / "p" / "data").iterdir())[-1]
+    assert b"question number 7" not in b"".join(p.read_bytes() for p in newest.iterdir() if p.is_file())
+    assert "ERASED" in (newest / "report.json").read_text()

@@ -64,7 +64,7 @@ class Account:
     def __init__(self) -> None:
         self._sources: list[_Source] = []
         self._codes: dict[str, _Code] = {}
-        self._duplicates = 0
+        self._duplicates = self._erased = 0
         self.tallies: Counter[str] = Counter()
 
     def open(self, path: str, *, encoding: str, shape: str) -> None:
@@ -81,6 +81,7 @@ class Account:
             self.note(finding)
         self.tallies.update(outcome.tallies)
         self._duplicates += any(f.code in DUPLICATES and f.action == "quarantined" for f in outcome.findings)
+        self._erased += any(f.code == "ERASED" for f in outcome.findings)
 
     def take_out(self, source: int, action: Action, finding: Finding) -> None:
         """A duplicate that was counted as `action` in `source` before is quarantined by `finding`."""
@@ -121,8 +122,9 @@ class Account:
 
     @property
     def quarantined_share(self) -> float:
-        """Of the rows read, duplicates apart; what max_quarantined limits."""
-        return round((self.total("quarantined") - self._duplicates) / self.read, 6) if self.read else 0.0
+        """Of the rows read, duplicates and erased rows apart; what max_quarantined limits."""
+        bad = self.total("quarantined") - self._duplicates - self._erased
+        return round(bad / self.read, 6) if self.read else 0.0
 
     def dump(self) -> dict[str, Any]:
         """The counting part of report.json. count: rows with the code; example: the first of the worst action;
@@ -131,6 +133,7 @@ class Account:
             "read": self.read,
             **{action: self.total(action) for action in ACTIONS},
             "duplicates": self._duplicates,
+            "erased": self._erased,
             "quarantined_share": self.quarantined_share,
             "by_code": {code: self._codes[code].dump() for code in sorted(self._codes)},
             "tallies": dict(sorted(self.tallies.items())),

@@ -151,7 +151,7 @@ def quarantine_row(row_id: str, raw: str | None, findings: Sequence[Finding]) ->
         "reason": worst.reason,
         "excerpt": worst.excerpt,
         "other_codes": sorted(finding.code for finding in findings if finding is not worst),
-        "raw": raw,
+        "raw": None if worst.code == "ERASED" else raw,
     }
 
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tunewright.core.chat import Conversation, Message
+from tunewright.core.erasures import raw_digest
 from tunewright.core.registry import PluginOptions
 from tunewright.data.config import RULES
 from tunewright.data.draft import Draft, Masked, RowRule, SampleRule, metadata_value
 from tunewright.data.duplicates.options import NearDuplicateOptions
 from tunewright.data.findings import Finding, Note, Rejection, locate, worst_action
 from tunewright.data.formats.recognise import Recognised, build, recognise
-from tunewright.data.reading.rows import Row, source_text
-from tunewright.data.reading.strict_json import Parsed, parse
+from tunewright.data.reading.rows import Row
 from tunewright.data.rules.forged_turns import ForgedTurns
 from tunewright.data.rules.redact import Redact
 from tunewright.data.rules.roles import check_targets
@@ -93,10 +93,9 @@ class Preparation:
 
     def prepare(self, row: Row) -> Outcome:
         """Decides on `row`; says nothing of duplicates."""
+        if self._is_erased(row):
+            return self._quarantined(row, (), _ERASED)
         content = row.content
-        if isinstance(content, Parsed) and isinstance(original := source_text(content.value), str):
-            inner = parse(original, line=row.place.line)
-            content = inner if isinstance(inner, Rejection) else Parsed(inner.value, (*content.notes, *inner.notes))
         if isinstance(content, Rejection):
             return self._quarantined(row, (), content)
         found = recognise(content.value)
@@ -108,6 +107,10 @@ class Preparation:
         if isinstance(draft, Rejection):
             return self._quarantined(row, (*content.notes, *found.notes), draft)
         return self._outcome(row, draft, content.notes, found.format)
+
+    def _is_erased(self, row: Row) -> bool:
+        erased = self._selection.erased
+        return bool(erased) and row.raw is not None and raw_digest(row.raw) in erased
 
     def _wanted(self, found: Recognised) -> bool:
         return all(metadata_value(found.metadata, key) in values for key, values in self._selection.keep.items())
@@ -125,7 +128,7 @@ class Preparation:
         conversation = Conversation.model_construct(id=row.id, messages=draft.turns, metadata=draft.metadata)
         digest = message_digest(conversation)
         if digest in self._selection.erased:
-            return Rejection("ERASED", "this row is on the project's erasure list")
+            return _ERASED
         group_by, stratify_by = self._selection.group_by, self._selection.stratify_by
         member = Member(
             digest,
@@ -134,6 +137,8 @@ class Preparation:
             stratum=_interned(metadata_value(draft.metadata, stratify_by)) if stratify_by else None,
         )
         samples = samples_of(conversation, draft, self._samplers)
+        if self._selection.erased and any(message_digest(one) in self._selection.erased for one in samples):
+            return _ERASED
         tokens = self._measured(samples)
         return tokens if isinstance(tokens, Rejection) else Usable(conversation, member, tokens, samples)
 
@@ -160,6 +165,8 @@ class Preparation:
 
     def _repaired(self, found: Recognised) -> Draft | Rejection:
         draft = build(found)
+        if self._selection.erased and isinstance(draft, Draft) and _digest(draft) in self._selection.erased:
+            return _ERASED
         for rule in self._rules:
             if isinstance(draft, Rejection):
                 return draft
@@ -170,6 +177,10 @@ class Preparation:
         if system and draft.turns and draft.turns[0].role != "system":
             draft = draft.changed([Message(role="system", content=system), *draft.turns])
         return check_targets(draft)
+
+
+def _digest(draft: Draft) -> bytes:
+    return message_digest(Conversation.model_construct(id="", messages=draft.turns, metadata={}))
 
 
 def _interned(value: str | None) -> str | None:
@@ -206,7 +217,8 @@ def _together(parts: Sequence[RowTokens]) -> RowTokens:
     )
 
 
-_HIDING = {"PII", "SECRET"}
+_ERASED = Rejection("ERASED", "this row is on the project's erasure list")
+_HIDING = {"PII", "SECRET", "ERASED"}
 _SUMMED = ("sequences", "tokens", "trained", "end_tokens", "cut", "control_texts")
 
 

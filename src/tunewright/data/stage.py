@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.core import files
+from tunewright.core.erasures import Erasures
 from tunewright.core.errors import ArtifactError, ConfigError, GateError
 from tunewright.core.runs import Artifact, Output, Workspace, begin
 from tunewright.data.agree import agreement, described, labeller, refuse_agreement
@@ -45,12 +46,15 @@ def run(workspace: Workspace, config: DataConfig, *, model: ModelConfig, seed: i
     )
     folder = resolve(model, workspace.root)
     tokenizer = ChatTokenizer.load(folder)
-    recipe = _recipe(config, folder, min(model.max_length or tokenizer.max_length, tokenizer.max_length))
+    erasures = Erasures.load(workspace)
+    recipe = _recipe(config, folder, erasures, min(model.max_length or tokenizer.max_length, tokenizer.max_length))
     settings = {
         **config.model_dump(mode="json", exclude={"workers"}),
         "seed": seed,
         "tokenizer": _identity(folder, tokenizer, recipe.max_length),
     }
+    if erasures.sha256:
+        settings["erased"] = erasures.sha256
     paths = [source.path for source in (*sources, *outside)] + input_files(config.augment, workspace.root)
     inputs = tuple(workspace.source(path) for path in paths)
     output = begin(workspace, "data", settings, inputs)
@@ -72,12 +76,13 @@ def _sources(root: Path, config: DataConfig) -> list[Source]:
     return locate_sources(root, pools, max_chars=config.max_chars, encoding=config.encoding)
 
 
-def _recipe(config: DataConfig, folder: Path | None, max_length: int) -> Recipe:
+def _recipe(config: DataConfig, folder: Path, erasures: Erasures, max_length: int) -> Recipe:
     selection = Selection(
         keep=config.keep,
         system=config.system,
         group_by=config.split.group_by,
         stratify_by=config.split.stratify_by,
+        erased=erasures.digests,
     )
     return Recipe(config.rules, selection, folder, max_length)
 
@@ -162,7 +167,17 @@ def _seal(
 ) -> Artifact:
     assert recipe.tokenizer is not None
     publish(output.path, report, tokenizer=recipe.tokenizer, seed=seed)
-    wanted = ("read", "kept", "repaired", "quarantined", "filtered", "duplicates", "quarantined_share", "splits")
+    wanted = (
+        "read",
+        "kept",
+        "repaired",
+        "quarantined",
+        "filtered",
+        "duplicates",
+        "erased",
+        "quarantined_share",
+        "splits",
+    )
     output.facts |= {name: report[name] for name in wanted}
     output.events.write("data", **output.facts)
     artifact = output.seal(passed=passed and _refusal(report, config) is None)
@@ -207,7 +222,7 @@ def _gate(artifact: Artifact, config: DataConfig) -> None:
         refusal = _refusal(artifact.json(REPORT), config)
         if refusal:
             raise refusal
-    bad = facts["quarantined"] - facts["duplicates"]
+    bad = facts["quarantined"] - facts["duplicates"] - facts["erased"]
     raise GateError(
         f"{bad} of {facts['read']} rows ({facts['quarantined_share']:.1%}) are quarantined, duplicates apart; "
         f"the limit data.max_quarantined is {config.max_quarantined:.1%}",

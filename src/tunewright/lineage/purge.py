@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.core import files
+from tunewright.core.erasures import Erasures
 from tunewright.core.runs import Artifact, Output, Workspace, begin, prunable
-from tunewright.lineage.erasures import Erasures
 from tunewright.lineage.find import PURGED, FindResult, Holder, cleaned, find
 from tunewright.lineage.query import Kind, Query
 from tunewright.lineage.rows import SourceFile

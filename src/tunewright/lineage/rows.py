@@ -14,6 +14,7 @@ import orjson
 
 from tunewright.core import files
 from tunewright.core.chat import Conversation, Message
+from tunewright.core.erasures import raw_digest
 from tunewright.core.runs import Workspace
 from tunewright.data.draft import Draft
 from tunewright.data.findings import Place, Rejection
@@ -23,7 +24,6 @@ from tunewright.data.reading.strict_json import Parsed
 from tunewright.data.sources import BUILTIN, Source
 from tunewright.data.splits.assign import message_digest
 from tunewright.lineage.chain import Node
-from tunewright.lineage.erasures import raw_digest
 from tunewright.lineage.query import row_id_of, strings_of, unescaped
 
 Key = tuple[str, str]

@@ -11,7 +11,7 @@ from typing import Any
 
 from tunewright.cli import Arguments
 from tunewright.core.config import apply_overrides, validate
-from tunewright.core.errors import ArtifactError, GateError, MissingExtraError
+from tunewright.core.errors import ArtifactError, ConfigError, GateError, MissingExtraError
 from tunewright.core.events import say
 from tunewright.data.config import DataConfig
 from tunewright.models.config import ModelConfig
@@ -24,6 +24,8 @@ def data(arguments: Arguments) -> int:
         return _check(arguments)
     if arguments.subverb == "show":
         return _show(arguments)
+    if arguments.subverb in ("find", "purge"):
+        return _row(arguments)
     from tunewright.verbs.stages import run_stage
 
     return run_stage(arguments, "data")
@@ -112,4 +114,45 @@ def _show(arguments: Arguments) -> int:
         )
         + "\n"
     )
+    return 0
+
+
+def _row(arguments: Arguments) -> int:
+    """Where a row is and what was made of it; `purge` takes it out of what is made from now on."""
+    from tunewright.data.sources import locate_sources
+    from tunewright.lineage.find import find
+    from tunewright.lineage.purge import purge
+    from tunewright.lineage.rows import source_files
+
+    opened = open_project(arguments)
+    words = [word for word in arguments.words if not word.endswith((".yaml", ".yml"))]
+    if len(words) != 1:
+        raise ConfigError(
+            f"`data {arguments.subverb}` takes one text or row id",
+            fix=f"tunewright data {arguments.subverb} PROJECT.yaml 'raw/support.jsonl:17'",
+        )
+    config = opened.config.data
+    named = (*config.sources, *config.split.validation_sources, *config.split.test_sources)
+    located = []
+    for name in named:
+        try:
+            located += locate_sources(
+                opened.workspace.root, (("shared", (name,)),), max_chars=config.max_chars, encoding=config.encoding
+            )
+        except ArtifactError as error:  # the owner may have deleted it already
+            say(f"data {arguments.subverb}: {name} is not searched: {error.problem}")
+    sources = source_files(located, max_chars=config.max_chars)
+    found: Any
+    if arguments.subverb == "find":
+        found = find(opened.workspace, sources, words[0])
+    else:
+        found = purge(
+            opened.workspace,
+            sources,
+            words[0],
+            dry_run="--dry-run" in arguments.flags,
+            project_file=opened.file.name,
+        )
+    text = json.dumps(found.dump(), ensure_ascii=False, indent=2) if "--json" in arguments.flags else found.text()
+    sys.stdout.write(text.rstrip("\n") + "\n")
     return 0

@@ -124,7 +124,8 @@ class AnnotationReport:
     def _consensus_lines(self) -> list[str]:
         if self.consensus == "none":
             return []
-        shares = ", ".join(f"{name} {count:,}" for name, count in self.distribution.items())
+        shares = ", ".join(f"{name} {count:,}" for name, count in list(self.distribution.items())[:_LINES])
+        shares += f" and {len(self.distribution) - _LINES:,} more" if len(self.distribution) > _LINES else ""
         moving = "" if self.converged else "; the estimates were still moving"
         lines = [f"  consensus      {self.consensus}: {shares}; {self.ties:,} tie(s) without one{moving}"]
         for annotator in self.annotators[:_LINES]:
