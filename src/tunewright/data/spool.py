@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from tunewright.core.chat import Conversation
+from tunewright.core.chat import Conversation, Message
 from tunewright.data.duplicates.text import conversation_text
 
 
@@ -70,8 +70,17 @@ class Spool:
 
 
 def parsed(line: bytes) -> Conversation:
-    """The conversation of a sealed row."""
-    return Conversation.from_row(orjson.loads(line))
+    """The conversation of a sealed row. This process wrote it, so it is not validated again."""
+    row = orjson.loads(line)
+    messages = tuple(_message(turn) for turn in row["conversation"])
+    return Conversation.model_construct(id=row["id"], messages=messages, metadata=row["metadata"])
+
+
+def _message(turn: dict[str, Any]) -> Message:
+    calls = tuple(turn.get("tool_calls", ()))
+    return Message.model_construct(
+        role=turn["role"], content=turn["content"], train=turn.get("train"), tool_calls=calls
+    )
 
 
 class Texts:
