@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tunewright import project
+from tunewright.core.runs import Workspace
+from tunewright.data import stage
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = ROOT / "examples"
@@ -42,6 +44,17 @@ def test_banking77_keeps_its_protocol(shared: Path) -> None:
     assert list(kept) == random.Random(7).sample(sorted(labels), 20)
     rows = [json.loads(line) for line in (shared / "data/banking77/test.jsonl").read_text("utf-8").splitlines()]
     assert sum(row["metadata"]["intent"] in kept for row in rows) == 800
+
+
+@pytest.mark.parametrize(("name", "train", "test"), [("banking77", 500, 800), ("banking77_all", 2304, 3080)])
+def test_banking77_passes_the_data_gate_with_the_published_rows(
+    shared: Path, tmp_path: Path, name: str, train: int, test: int
+) -> None:
+    (tmp_path / "data").symlink_to(shared / "data")
+    config = project.load(EXAMPLES / f"finance/{name}.yaml", ["model.path=builtin:tiny"])
+    artifact = stage.run(Workspace(tmp_path, "p"), config.data, model=config.model, seed=config.seed)
+    assert artifact.manifest.passed
+    assert {key: artifact.manifest.facts["splits"][key] for key in ("train", "test")} == {"train": train, "test": test}
 
 
 def test_banking77_values() -> None:

@@ -143,3 +143,11 @@ def test_defaults_are_listed(tmp_path: Path) -> None:
     assert listed["train.learning_rate"] == 2e-4
     assert "train.epochs" not in listed
     assert listed["seed"] == 7
+
+
+def test_a_secret_of_the_wrong_type_is_not_shown(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("name: p\nmodel: {path: 'builtin:tiny'}\ndata: {sources: [a]}\nserve: {api_key: 918273645}\n")
+    with pytest.raises(ConfigError, match="api_key") as caught:
+        project.load(file, [])
+    assert "918273645" not in str(caught.value)

@@ -57,6 +57,19 @@ def byte_tokenizer(tmp_path_factory):
 
 
 @pytest.fixture
+def read_file(tmp_path):
+    """(layout, rows) of bytes in a file of this name."""
+
+    def rows(data, name="input.jsonl", **settings):
+        path = tmp_path / name
+        path.write_bytes(data if isinstance(data, bytes) else data.encode())
+        layout = inspect(path, max_chars=settings.setdefault("max_chars", 10_000))
+        return layout, list(read_rows(path, source=name, layout=layout, **settings))
+
+    return rows
+
+
+@pytest.fixture
 def gate(tmp_path):
     return Gate(tmp_path, None)
 

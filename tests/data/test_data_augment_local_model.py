@@ -45,44 +45,12 @@ TEXTS = [*AWAY, "完全没见过的句子，3天"]
 
 
 def train(folder, pairs):
-    """A Marian of one layer that knows `pairs` by heart, saved beside a byte tokenizer."""
-    torch = pytest.importorskip("torch")
-    from transformers import MarianConfig, MarianMTModel
+    """A Marian that knows `pairs` by heart, saved beside a byte tokenizer."""
+    pytest.importorskip("torch")
+    from marian_models import build, learn
 
     write_tokenizer(folder)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    torch.manual_seed(3)
-    config = MarianConfig(
-        vocab_size=259,
-        d_model=64,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=64,
-        decoder_ffn_dim=64,
-        max_position_embeddings=64,
-        pad_token_id=256,
-        bos_token_id=257,
-        eos_token_id=258,
-        decoder_start_token_id=256,
-        dropout=0.0,
-    )
-    model = MarianMTModel(config)
-    sides = [[tokenizer.encode(text).ids for text in side] for side in zip(*pairs.items(), strict=True)]
-    widths = [max(map(len, side)) + 1 for side in sides]
-    source = torch.tensor([ids + [256] * (widths[0] - len(ids)) for ids in sides[0]])
-    labels = torch.tensor([[*ids, 258] + [-100] * (widths[1] - len(ids) - 1) for ids in sides[1]])
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(400):
-        loss = model(input_ids=source, attention_mask=(source != 256).long(), labels=labels).loss
-        if loss < 0.02:
-            break
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss < 0.02
-    model.save_pretrained(folder)
+    learn(build(), folder, list(pairs.items())).save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")

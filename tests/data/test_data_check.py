@@ -84,6 +84,26 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(call, tmp_path):
     assert good["kept"] == 1 and good["findings"] == []
 
 
+def test_rows_on_one_line_are_told_apart(call, tmp_path):
+    """Elements of an array share a line: a near duplicate beside an exact one keeps its finding."""
+    text = "I paid at the petrol station on Monday evening and my card was charged two times, so give me the money"
+    rows = [
+        {"conversation": [{"role": "user", "content": text + end}, {"role": "assistant", "content": "refund"}]}
+        for end in ("", "", " back")
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    done = call("check", "a.json", "--json", TINY)
+    (one,) = json.loads(done.stdout)["files"]
+    assert [f["code"] for f in one["findings"] if f["code"] != "ARRAY"] == ["DUPLICATE", "NEAR_DUPLICATE"]
+    assert "made ready" not in done.stderr
+
+
+def test_a_section_that_check_does_not_use_is_refused(call, tmp_path):
+    _write(tmp_path / "a.jsonl", GOOD)
+    done = call("check", "a.jsonl", "train.epochs=2")
+    assert done.returncode == 2 and "no section 'train'" in done.stderr
+
+
 def test_patterns_name_several_files(call, tmp_path):
     for name in ("x1.jsonl", "x2.jsonl"):
         _write(tmp_path / name, GOOD)

@@ -17,16 +17,8 @@ from tunewright.data.reading.table_file import best_delimiter, cells, quote_stat
 
 
 @pytest.fixture
-def read(tmp_path):
-    """(layout, rows) of bytes in a table of this name."""
-
-    def rows(data, name="faq.csv", **settings):
-        path = tmp_path / name
-        path.write_bytes(data if isinstance(data, bytes) else data.encode())
-        layout = inspect(path, max_chars=settings.setdefault("max_chars", 10_000))
-        return layout, list(read_rows(path, source=name, layout=layout, **settings))
-
-    return rows
+def read(read_file):
+    return lambda data, name="faq.csv", **settings: read_file(data, name, **settings)
 
 
 def codes(row):

@@ -9,61 +9,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 from tokenizers import Tokenizer  # noqa: E402
-from transformers import MarianConfig, MarianMTModel  # noqa: E402
 
+from marian_models import END, build, learn  # noqa: E402
 from tunewright.core.errors import ArtifactError, ConfigError  # noqa: E402
 from tunewright.models.tiny import write_tokenizer  # noqa: E402
 from tunewright.models.translate import TranslationModel, spellings  # noqa: E402
 
-END, PAD = 258, 256
 CODES = ["zho_Hans", "eng_Latn"]
 
 
 TEXTS = ["wire", "the card is lost", "a", "where is my refund", "hello", "no"]
 LEARNED = ["电汇", "卡丢了", "一", "我的退款在哪儿", "你好", "不"]
-
-
-def build(*, words=259, longest=64):
-    """A random Marian of one layer over bytes."""
-    torch.manual_seed(5)
-    config = MarianConfig(
-        vocab_size=words,
-        d_model=64,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=64,
-        decoder_ffn_dim=64,
-        max_position_embeddings=longest,
-        pad_token_id=PAD,
-        eos_token_id=END,
-        bos_token_id=257,
-        decoder_start_token_id=PAD,
-        forced_eos_token_id=END,
-        dropout=0.0,
-    )
-    return MarianMTModel(config)
-
-
-def learn(model, folder, pairs):
-    """Trains until the model knows the pairs by heart; the loss is asserted, so that a test cannot pass on noise."""
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    sides = [[tokenizer.encode(text).ids for text in side] for side in zip(*pairs, strict=True)]
-    sides[1] = [[*ids, END] for ids in sides[1]]
-    widths = [max(map(len, side)) for side in sides]
-    source = torch.tensor([ids + [PAD] * (widths[0] - len(ids)) for ids in sides[0]])
-    labels = torch.tensor([ids + [-100] * (widths[1] - len(ids)) for ids in sides[1]])
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
-    for _ in range(400):
-        loss = model(input_ids=source, attention_mask=(source != PAD).long(), labels=labels).loss
-        if loss < 0.02:
-            break
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss < 0.02
-    return model
 
 
 @pytest.fixture(scope="module")

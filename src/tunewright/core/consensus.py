@@ -7,7 +7,7 @@ Statistics 28, 20-28. Items with the same ratings are computed once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -82,7 +82,7 @@ class _Votes:
                 table[:, true] += np.bincount(rows.reshape(-1), spread, minlength=len(self.codes))
         return table, totals
 
-    def settled(self, method: str, posterior: Callable[[Ints], Floats], **made: int | bool) -> Consensus:
+    def settled(self, method: str, posterior: Callable[[Ints], Floats]) -> Consensus:
         """The label of every item by its posterior."""
         label, probability = np.full(self.items, MISSING), np.zeros(self.items)
         for group, part in self.blocks():
@@ -106,7 +106,6 @@ class _Votes:
             self.codes,
             table,
             ties=rated - int((label != MISSING).sum()),
-            **made,  # type: ignore[arg-type]
         )
 
 
@@ -142,7 +141,7 @@ def dawid_skene(ratings: Ratings, *, smoothing: float = 0.01, max_iterations: in
         now = np.vstack([rates, prior])
         change = np.inf if known is None else float(np.abs(now - known).max(initial=0))
         known, posterior = now, _posterior(np.log(np.maximum(rates, _FLOOR)), np.log(np.maximum(prior, _FLOOR)))
-    return votes.settled("dawid_skene", posterior, iterations=iteration, converged=change <= _TOLERANCE)
+    return replace(votes.settled("dawid_skene", posterior), iterations=iteration, converged=bool(change <= _TOLERANCE))
 
 
 def _rates(votes: _Votes, table: Floats, smoothing: float) -> Floats:

@@ -13,11 +13,12 @@ from tunewright.core.errors import ConfigError, TunewrightError
 from tunewright.data.account import Account
 from tunewright.data.duplicates.exact import Seen
 from tunewright.data.duplicates.rule import NearDuplicate
-from tunewright.data.findings import Finding
+from tunewright.data.findings import Finding, Place
 from tunewright.data.reading.records import read_records
 from tunewright.data.settle import near_options
 from tunewright.data.sources import Source, locate_sources
 from tunewright.data.spool import Spool, Texts, row_line
+from tunewright.data.tokens.check import TokenCheck
 from tunewright.data.workers import Recipe, how_many, prepare_all
 
 UNREADABLE = "UNREADABLE"
@@ -115,16 +116,17 @@ def check(paths: Sequence[str], recipe: Recipe, *, root: Path, max_chars: int, e
     if not paths:
         raise ConfigError("`data check` needs a file", fix="tunewright data check FILE.jsonl")
     found: list[FileCheck] = []
+    proof = recipe.check()
     for path in paths:
         try:
             sources = locate_sources(root, (("shared", (path,)),), max_chars=max_chars, encoding=encoding)
-            found += [_check(source, recipe, max_chars=max_chars) for source in sources]
+            found += [_check(source, recipe, check=proof, max_chars=max_chars) for source in sources]
         except TunewrightError as error:
             found.append(FileCheck(path, error=f"{error.problem}{f'; {error.fix}' if error.fix else ''}"))
     return Checked(tuple(found))
 
 
-def _check(source: Source, recipe: Recipe, *, max_chars: int) -> FileCheck:
+def _check(source: Source, recipe: Recipe, *, check: TokenCheck | None, max_chars: int) -> FileCheck:
     one = FileCheck(source.name, encoding=source.layout.encoding)
     account, seen = Account(), Seen()
     account.open(source.name, encoding=source.layout.encoding, shape=source.layout.shape)
@@ -132,15 +134,19 @@ def _check(source: Source, recipe: Recipe, *, max_chars: int) -> FileCheck:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         spool = stack.enter_context(Spool(Path(folder) / "rows"))
         records = read_records(source.path, source=source.name, layout=source.layout, max_chars=max_chars)
-        usable: list[tuple[str, Any]] = []
-        for prepared in prepare_all(records, recipe, workers=how_many(None, source.bytes)):
+        usable: list[tuple[str, Place]] = []
+        known: set[str] = set()
+        reading = prepare_all(records, recipe, check=check, workers=how_many(None, source.bytes))
+        for prepared in reading:
             outcome = seen.settle(prepared.id, prepared.place, prepared.outcome, pool="check")
             account.add(outcome)
             one.findings += outcome.findings
             if outcome.usable:
                 usable.append((prepared.id, prepared.place))
                 spool.append(row_line(outcome.usable.conversation.to_row()))
-        one.findings += _near(recipe, spool, usable, known={f.line for f in one.findings if f.code == "DUPLICATE"})
+            if any(finding.code == "DUPLICATE" for finding in outcome.findings):
+                known.add(prepared.id)
+        one.findings += _near(recipe, spool, usable, known=known)
     dump = account.dump()
     one.counts = {name: dump[name] for name in one.counts}
     formats = dump["sources"][0]["row_formats"]
@@ -148,15 +154,15 @@ def _check(source: Source, recipe: Recipe, *, max_chars: int) -> FileCheck:
     return one
 
 
-def _near(recipe: Recipe, spool: Spool, usable: Sequence[tuple[str, Any]], *, known: set[int]) -> Iterator[Finding]:
+def _near(recipe: Recipe, spool: Spool, usable: Sequence[tuple[str, Place]], *, known: set[str]) -> Iterator[Finding]:
     options = near_options(recipe.rules)
     if options is None or not usable:
         return
     ids = [row_id for row_id, _ in usable]
     near = NearDuplicate(options).clusters(Texts(spool, range(len(usable))), seed=0)
     for row in sorted(near.twins):
-        place = usable[row][1]
-        if place.line in known:
+        row_id, place = usable[row]
+        if row_id in known:
             continue
         note = near.rejection(row, ids, spool.conversation(row).reference)
         yield Finding(place.source, place.line, place.byte_offset, note.code, "kept", note.reason, note.excerpt)

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunewright.core import files
 from tunewright.core.events import track
 from tunewright.core.registry import PluginOptions
-from tunewright.data.augment.engine import Dropped, Summary, augment
-from tunewright.data.draft import metadata_value
+from tunewright.data.augment.engine import Dropped, Summary, Variant, augment
 from tunewright.data.findings import Rejection
-from tunewright.data.splits.leakage import Document, document
+from tunewright.data.splits.divide import document_of
+from tunewright.data.splits.leakage import Document
 from tunewright.data.spool import parsed, row_line
-from tunewright.data.tokens.check import TokenCheck
+from tunewright.data.tokens.check import RULES, RowTokens, TokenCheck
+from tunewright.data.tokens.columns import TokenColumns
 
 TRAIN = "train.jsonl"
+
+
+@dataclass(frozen=True)
+class Variants:
+    """What was added: the part of report.json on it, and the token numbers of the rows."""
+
+    report: dict[str, Any]
+    tokens: TokenColumns
 
 
 def add_variants(
@@ -28,25 +38,39 @@ def add_variants(
     rows: int,
     seed: int,
     root: Path,
-) -> dict[str, Any]:
-    """Appends the variants of training rows to train.jsonl and returns the part of report.json on them.
+) -> Variants:
+    """Appends the variants of training rows to train.jsonl.
 
     A variant that the model cannot be trained on is dropped (TOKENS). rows: of the file, for the progress line; asked:
     `question_digest` of all rows: a variant that asks what another row asks is dropped.
     """
-    path, book = folder / TRAIN, Summary()
+    path, book, numbers = folder / TRAIN, Summary(), TokenColumns()
+    if not augmenters:
+        return Variants({}, numbers)
     with files.atomic_write(path, "wb") as handle:
         with path.open("rb") as before:
             handle.writelines(before)
-        conversations = (parsed(line) for line in _lines(path))
-        for made in augment(track(conversations, "augmenting", rows), augmenters, seed=seed, root=root, asked=asked):
-            tokens = None if isinstance(made, Dropped) else check.measure(made.conversation)
-            if isinstance(tokens, Rejection) and not isinstance(made, Dropped):
-                made = Dropped(made.parent, made.by, "TOKENS", tokens.reason)
+        conversations = track((parsed(line) for line in _lines(path)), "augmenting", rows)
+        for made in augment(conversations, augmenters, seed=seed, root=root, asked=asked):
+            proven = _proven(made, check) if isinstance(made, Variant) else made
+            if isinstance(proven, Dropped):
+                book.add(proven)
+                continue
+            assert isinstance(made, Variant)
             book.add(made)
-            if not isinstance(made, Dropped):
-                handle.write(row_line(made.conversation.to_row()) + b"\n")
-    return book.dump()
+            numbers.append(proven)
+            handle.write(row_line(made.conversation.to_row()) + b"\n")
+    return Variants(book.dump(), numbers)
+
+
+def _proven(made: Variant, check: TokenCheck) -> RowTokens | Dropped:
+    """The token numbers of a variant, or why it is not used: what stops the stage for a row drops a variant."""
+    tokens = check.measure(made.conversation)
+    if isinstance(tokens, Rejection):
+        return Dropped(made.parent, made.by, "TOKENS", tokens.reason)
+    if tokens.breaches:
+        return Dropped(made.parent, made.by, "TOKENS", RULES[tokens.breaches[0]])
+    return tokens
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -61,7 +85,4 @@ class TrainDocuments:
         self._path, self._group_by = folder / TRAIN, group_by
 
     def __iter__(self) -> Iterator[Document]:
-        for line in _lines(self._path):
-            conversation = parsed(line)
-            group = metadata_value(conversation.metadata, self._group_by) if self._group_by else None
-            yield document(conversation, group)
+        return (document_of(parsed(line), self._group_by) for line in _lines(self._path))

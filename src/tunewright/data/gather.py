@@ -20,7 +20,7 @@ from tunewright.data.sources import Pool, Source
 from tunewright.data.splits.assign import Member
 from tunewright.data.spool import Spool, row_line
 from tunewright.data.tokens.columns import TokenColumns
-from tunewright.data.workers import Prepared, Recipe, prepare_all
+from tunewright.data.workers import Prepared
 
 QUARANTINE = "quarantine.jsonl"
 MAPPING = "pii_mapping.jsonl"
@@ -88,10 +88,10 @@ class Gathered:
         return [row for row, name in enumerate(self.pools) if name == pool]
 
 
-def gather(
-    sources: Sequence[Source], recipe: Recipe, *, spool: Spool, quarantine: IO[Any], max_chars: int, workers: int
-) -> Gathered:
-    """Reads every source; writes the rows that cannot be used to `quarantine` and the others to `spool`.
+def gather(sources: Sequence[Source], reading: Iterator[Prepared], *, spool: Spool, quarantine: IO[Any]) -> Gathered:
+    """Goes through the rows of all sources; writes those that cannot be used to `quarantine`, the others to `spool`.
+
+    reading: the prepared rows of `sources`, in order (`records_of`, `workers.prepare_all`).
 
     Exact duplicates are looked for among the sources of one pool, and taken out of the shared one only: a split that
     is given as a file stays as it is, since published test sets hold repeats. Raises ArtifactError for a source
@@ -100,7 +100,7 @@ def gather(
     gathered, seen = Gathered(spool), Seen()
     total = sum(source.bytes for source in sources)
     with Progress("reading (bytes)", total) as progress:
-        for source, prepared in _each(sources, recipe, gathered.account, max_chars=max_chars, workers=workers):
+        for source, prepared in _each(sources, reading, gathered.account):
             progress.advance(prepared.size)
             outcome = seen.settle(prepared.id, prepared.place, prepared.outcome, pool=source.pool)
             gathered.account.add(outcome)
@@ -112,11 +112,10 @@ def gather(
 
 
 def _each(
-    sources: Sequence[Source], recipe: Recipe, account: Account, *, max_chars: int, workers: int
+    sources: Sequence[Source], reading: Iterator[Prepared], account: Account
 ) -> Iterator[tuple[Source, Prepared]]:
     """Every row with its source. Sources come in order, so the account is opened when a source's first row arrives."""
     at = -1
-    reading = prepare_all(_records(sources, max_chars), recipe, workers=workers)
     for prepared in reading:
         while at < 0 or sources[at].name != prepared.place.source:
             at = _open_next(sources, at, account)
@@ -134,7 +133,8 @@ def _open_next(sources: Sequence[Source], at: int, account: Account) -> int:
     return at + 1
 
 
-def _records(sources: Sequence[Source], max_chars: int) -> Iterator[Record]:
+def records_of(sources: Sequence[Source], max_chars: int) -> Iterator[Record]:
+    """Every row of every source, not parsed yet."""
     for source in sources:
         yield from read_records(source.path, source=source.name, layout=source.layout, max_chars=max_chars)
 

@@ -30,13 +30,11 @@ from tunewright.data.tokens.check import RowTokens, TokenCheck
 
 @dataclass(frozen=True)
 class Usable:
-    """A row that goes on. samples: what is trained of it, usually the conversation itself; tokens: over all samples,
-    None where no model was given."""
+    """A row that goes on. tokens: over all its samples, None where no model was given."""
 
     conversation: Conversation
     member: Member
     tokens: RowTokens | None
-    samples: tuple[Conversation, ...]
 
 
 @dataclass(frozen=True)
@@ -116,16 +114,17 @@ class Preparation:
         return all(metadata_value(found.metadata, key) in values for key, values in self._selection.keep.items())
 
     def _outcome(self, row: Row, draft: Draft, notes: Sequence[Note], named: str) -> Outcome:
-        usable = self._usable(row, draft)
+        conversation = Conversation.model_construct(id=row.id, messages=draft.turns, metadata=draft.metadata)
+        samples = samples_of(conversation, draft, self._samplers)
+        usable = self._usable(conversation, samples)
         if isinstance(usable, Rejection):
             return self._quarantined(row, (*notes, *draft.notes), usable)
         asks = self._tokens if usable.tokens else None
-        proven = [note for sample in usable.samples for note in asks.notes(sample)] if asks else []
+        proven = [note for sample in samples for note in asks.notes(sample)] if asks else []
         findings = self._located(row, (*notes, *draft.notes, *proven))
         return Outcome(worst_action(findings), tuple(findings), usable, draft.tallies, draft.masked, named)
 
-    def _usable(self, row: Row, draft: Draft) -> Usable | Rejection:
-        conversation = Conversation.model_construct(id=row.id, messages=draft.turns, metadata=draft.metadata)
+    def _usable(self, conversation: Conversation, samples: Sequence[Conversation]) -> Usable | Rejection:
         digest = message_digest(conversation)
         if digest in self._selection.erased:
             return _ERASED
@@ -133,14 +132,13 @@ class Preparation:
         member = Member(
             digest,
             question_digest(conversation),
-            group=_interned(metadata_value(draft.metadata, group_by)) if group_by else None,
-            stratum=_interned(metadata_value(draft.metadata, stratify_by)) if stratify_by else None,
+            group=_interned(metadata_value(conversation.metadata, group_by)) if group_by else None,
+            stratum=_interned(metadata_value(conversation.metadata, stratify_by)) if stratify_by else None,
         )
-        samples = samples_of(conversation, draft, self._samplers)
         if self._selection.erased and any(message_digest(one) in self._selection.erased for one in samples):
             return _ERASED
         tokens = self._measured(samples)
-        return tokens if isinstance(tokens, Rejection) else Usable(conversation, member, tokens, samples)
+        return tokens if isinstance(tokens, Rejection) else Usable(conversation, member, tokens)
 
     def _measured(self, samples: Sequence[Conversation]) -> RowTokens | Rejection | None:
         if self._tokens is None:

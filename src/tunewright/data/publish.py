@@ -18,18 +18,17 @@ PAGE = "report.html"
 _SAMPLES = 6
 
 
-def publish(folder: Path, report: dict[str, Any], *, tokenizer: Path, seed: int) -> None:
+def publish(folder: Path, report: dict[str, Any], *, tokenizer: ChatTokenizer, seed: int) -> None:
     """Writes report.json and report.html into the artifact's folder, whose splits are written already."""
     files.write_json(folder / REPORT, report)
     views = _views(folder / "train.jsonl", tokenizer, max_length=report["tokens"]["max_length"], seed=seed)
     files.write_text(folder / PAGE, page(report, views, title="Data"))
 
 
-def _views(path: Path, tokenizer: Path, *, max_length: int, seed: int) -> list[View]:
+def _views(path: Path, tokenizer: ChatTokenizer, *, max_length: int, seed: int) -> list[View]:
     if not path.stat().st_size:
         return []  # the stage fails, but its report stands
-    loaded = ChatTokenizer.load(tokenizer)
-    return sample_views(_rows(path), loaded, split="train", count=_SAMPLES, max_length=max_length, seed=seed)
+    return sample_views(_rows(path), tokenizer, split="train", count=_SAMPLES, max_length=max_length, seed=seed)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:

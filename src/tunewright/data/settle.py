@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import IO, Any
 
 from tunewright.core.registry import PluginOptions
@@ -12,31 +12,27 @@ from tunewright.data.duplicates.options import NearDuplicateOptions
 from tunewright.data.duplicates.rule import NearDuplicate
 from tunewright.data.findings import Action
 from tunewright.data.gather import Gathered, quarantine_row, write_line
+from tunewright.data.splits.assign import clustered
 from tunewright.data.spool import Texts, row_line
 
 
-@dataclass(frozen=True)
-class Settled:
-    """rows: those that go on; report: the part of report.json on near duplicates, empty where none were looked for."""
-
-    rows: Gathered
-    report: dict[str, Any]
-
-
-def settle_near(rows: Gathered, options: NearDuplicateOptions | None, *, seed: int, quarantine: IO[Any]) -> Settled:
-    """Takes all but the first row of each cluster out of the shared pool, or only notes them (action report).
+def settle_near(
+    rows: Gathered, options: NearDuplicateOptions | None, *, seed: int, quarantine: IO[Any]
+) -> tuple[Gathered, dict[str, Any]]:
+    """Takes all but the first row of each cluster out of the shared pool, or only notes them (action report). Returns
+    the rows that go on and the part of report.json on near duplicates, empty where none were looked for.
 
     Rows that stay know their cluster, so that one split gets them together. A split that is given as a file stays as
     it is; what it shares with the training split is the leakage table's matter.
     """
     if options is None:
-        return Settled(rows, {})
+        return rows, {}
     shared = rows.rows_of("shared")
     texts, ids = Texts(rows.spool, shared), [rows.ids[row] for row in shared]
     near = NearDuplicate(options).clusters(texts, seed=seed)
     taken_out: set[int] = set()
-    for position, cluster in near.cluster_of().items():
-        rows.members[shared[position]] = replace(rows.members[shared[position]], cluster=cluster)
+    cluster_of = {shared[position]: cluster for position, cluster in near.cluster_of().items()}
+    rows.members = clustered(rows.members, cluster_of)
     for position in sorted(near.twins):
         row = shared[position]
         rejection = near.rejection(position, ids, rows.spool.conversation(row).reference)
@@ -48,7 +44,9 @@ def settle_near(rows: Gathered, options: NearDuplicateOptions | None, *, seed: i
         rows.account.take_out(rows.sources[row], rows.actions[row], finding)
         write_line(quarantine, quarantine_row(rows.ids[row], _raw(rows, row), [finding]))
     report = near.dump(texts, ids)
-    return Settled(rows.only([row for row in range(len(rows.ids)) if row not in taken_out]), report)
+    if not taken_out:
+        return rows, report
+    return rows.only([row for row in range(len(rows.ids)) if row not in taken_out]), report
 
 
 def near_options(rules: Sequence[PluginOptions]) -> NearDuplicateOptions | None:

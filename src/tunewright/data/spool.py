@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from pathlib import Path
 from types import TracebackType
@@ -59,14 +59,6 @@ class Spool:
     def conversation(self, row: int) -> Conversation:
         """Row `row` as a conversation."""
         return parsed(self.line(row))
-
-    def lines(self, rows: Iterable[int]) -> Iterator[bytes]:
-        """The JSON of `rows`, in the given order. Nothing may be appended meanwhile."""
-        return (self.line(row) for row in rows)
-
-    def conversations(self, rows: Iterable[int]) -> Iterator[Conversation]:
-        """`rows` as conversations, in the given order."""
-        return (self.conversation(row) for row in rows)
 
 
 def parsed(line: bytes) -> Conversation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tunewright.data.agree import agreement, described, labeller, refuse_agreeme
 from tunewright.data.augment.engine import input_files
 from tunewright.data.config import DataConfig
 from tunewright.data.enlarge import TrainDocuments, add_variants
-from tunewright.data.gather import QUARANTINE, Gathered, gather
+from tunewright.data.gather import QUARANTINE, Gathered, gather, records_of
 from tunewright.data.outside import OutsideSet
 from tunewright.data.prepare import Selection, samplers_of
 from tunewright.data.publish import REPORT, publish
@@ -24,7 +25,7 @@ from tunewright.data.splits.assign import Split
 from tunewright.data.splits.leakage import leakage_table, refuse_leakage
 from tunewright.data.spool import Spool
 from tunewright.data.tokens.check import TokenCheck, refuse_breaches
-from tunewright.data.workers import Recipe, how_many
+from tunewright.data.workers import Prepared, Recipe, how_many, prepare_all
 from tunewright.data.write import write_mapping, write_splits
 from tunewright.models.config import ModelConfig
 from tunewright.models.source import resolve
@@ -46,12 +47,14 @@ def run(workspace: Workspace, config: DataConfig, *, model: ModelConfig, seed: i
     )
     folder = resolve(model, workspace.root)
     tokenizer = ChatTokenizer.load(folder)
+    limit = min(model.max_length or tokenizer.max_length, tokenizer.max_length)
+    check = TokenCheck(tokenizer, max_length=limit)
     erasures = Erasures.load(workspace)
-    recipe = _recipe(config, folder, erasures, min(model.max_length or tokenizer.max_length, tokenizer.max_length))
+    recipe = _recipe(config, folder, erasures, limit)
     settings = {
         **config.model_dump(mode="json", exclude={"workers"}),
         "seed": seed,
-        "tokenizer": _identity(folder, tokenizer, recipe.max_length),
+        "tokenizer": _identity(folder, check),
     }
     if erasures.sha256:
         settings["erased"] = erasures.sha256
@@ -61,8 +64,12 @@ def run(workspace: Workspace, config: DataConfig, *, model: ModelConfig, seed: i
     if isinstance(output, Artifact):
         _gate(output, config)
         return output
+    workers = how_many(config.workers, sum(source.bytes for source in sources))
+    reading = prepare_all(records_of(sources, config.max_chars), recipe, check=check, workers=workers)
     try:
-        return _write(output, config, sources=sources, outside=outside, recipe=recipe, seed=seed)
+        with Spool(output.path / SPOOL) as spool:
+            rows, near = _read(output, config, sources=sources, reading=reading, spool=spool, seed=seed)
+            return _write(output, config, rows, near=near, outside=outside, check=check, seed=seed)
     finally:
         output.release()
 
@@ -87,98 +94,93 @@ def _recipe(config: DataConfig, folder: Path, erasures: Erasures, max_length: in
     return Recipe(config.rules, selection, folder, max_length)
 
 
-def _identity(folder: Path, tokenizer: ChatTokenizer, max_length: int) -> dict[str, Any]:
+def _identity(folder: Path, check: TokenCheck) -> dict[str, Any]:
     return {
         "sha256": files.sha256(folder / "tokenizer.json"),
-        "chat_template_sha256": tokenizer.template.sha256,
-        "max_length": max_length,
+        "chat_template_sha256": check.tokenizer.template.sha256,
+        "max_length": check.max_length,
     }
 
 
+def _read(
+    output: Output,
+    config: DataConfig,
+    *,
+    sources: list[Source],
+    reading: Iterator[Prepared],
+    spool: Spool,
+    seed: int,
+) -> tuple[Gathered, dict[str, Any]]:
+    """The usable rows, and the part of report.json on near duplicates."""
+    with files.atomic_write(output.path / QUARANTINE) as quarantine:
+        rows = gather(sources, reading, spool=spool, quarantine=quarantine)
+        note_conflicts(rows)  # before near duplicates go: a label that contradicts makes them no less near
+        return settle_near(rows, near_options(config.rules), seed=seed, quarantine=quarantine)
+
+
 def _write(
-    output: Output, config: DataConfig, *, sources: list[Source], outside: list[Source], recipe: Recipe, seed: int
+    output: Output,
+    config: DataConfig,
+    rows: Gathered,
+    *,
+    near: dict[str, Any],
+    outside: list[Source],
+    check: TokenCheck,
+    seed: int,
 ) -> Artifact:
-    workers = how_many(config.workers, sum(source.bytes for source in sources))
-    with Spool(output.path / SPOOL) as spool:
-        with files.atomic_write(output.path / QUARANTINE) as quarantine:
-            read = gather(
-                sources, recipe, spool=spool, quarantine=quarantine, max_chars=config.max_chars, workers=workers
-            )
-            note_conflicts(read)  # before near duplicates go: a label that contradicts makes them no less near
-            settled = settle_near(read, near_options(config.rules), seed=seed, quarantine=quarantine)
-        rows = settled.rows
-        passed = rows.account.quarantined_share <= config.max_quarantined
-        if passed:
-            _refuse_unusable(rows)
-        splits = _divide(rows, config, seed=seed, is_passed=passed)
-        agreed = agreement(rows, config.annotation, seed=seed) if config.annotation else None
-        samples = write_splits(
-            output.path, rows, splits, samplers_of(config.rules), label=labeller(agreed, config.annotation)
-        )
-        write_mapping(output.path, rows)
-        augmented = _augment(output, config, rows, recipe=recipe, samples=samples, seed=seed)
-        leakage = _leakage(output.path, config, rows, splits, outside)
-        report = {
-            **rows.account.dump(),
-            **divide.describe(splits),
-            "samples": samples,
-            "near_duplicates": settled.report,
-            "leakage": leakage,
-            "augment": augmented,
-            "annotation": described(agreed, config.annotation),
-            "tokens": {
-                "max_length": recipe.max_length,
-                "splits": divide.token_tables(rows, splits),
-                "histogram": divide.length_histogram(rows, splits),
-            },
-        }
-    return _seal(output, config, report, passed=passed, recipe=recipe, seed=seed)
-
-
-def _augment(
-    output: Output, config: DataConfig, rows: Gathered, *, recipe: Recipe, samples: dict[str, int], seed: int
-) -> dict[str, Any]:
-    if not config.augment:
-        return {}
-    assert recipe.tokenizer is not None
-    return add_variants(
+    passed = rows.account.quarantined_share <= config.max_quarantined
+    if passed:
+        _refuse_unusable(rows)
+    splits = _divide(rows, config, seed=seed, is_passed=passed)
+    agreed = agreement(rows, config.annotation, seed=seed) if config.annotation else None
+    label = labeller(agreed, config.annotation)
+    samples = write_splits(output.path, rows, splits, samplers_of(config.rules), label=label)
+    write_mapping(output.path, rows)
+    variants = add_variants(
         output.path,
         config.augment,
-        check=TokenCheck(ChatTokenizer.load(recipe.tokenizer), max_length=recipe.max_length),
+        check=check,
         asked={member.question for member in rows.members},
         rows=samples["train"],
         seed=seed,
         root=output.workspace.root,
     )
+    report = {
+        **rows.account.dump(),
+        **divide.describe(splits),
+        "samples": samples,
+        "near_duplicates": near,
+        "leakage": _leakage(output.path, config, rows, splits, outside, seed=seed),
+        "augment": variants.report,
+        "annotation": described(agreed, config.annotation),
+        "tokens": {"max_length": check.max_length, **divide.token_numbers(rows, splits, more=variants.tokens)},
+    }
+    publish(output.path, report, tokenizer=check.tokenizer, seed=seed)
+    return _seal(output, config, report, passed=passed)
 
 
 def _leakage(
-    folder: Path, config: DataConfig, rows: Gathered, splits: divide.Assigned, outside: list[Source]
+    folder: Path,
+    config: DataConfig,
+    rows: Gathered,
+    splits: divide.Assigned,
+    outside: list[Source],
+    *,
+    seed: int,
 ) -> dict[str, Any]:
     group_by = config.split.group_by
     own = TrainDocuments(folder, group_by) if config.augment else divide.Documents(rows, splits, "train", group_by)
     others = {name: divide.Documents(rows, splits, name, group_by) for name in ("validation", "test")}
     sets = {source.name: OutsideSet(source, config.max_chars) for source in outside}
-    return leakage_table(own, {**others, **sets}, seed=0, use_rensa=False)
+    return leakage_table(own, {**others, **sets}, seed=seed, use_rensa=False)
 
 
-def _seal(
-    output: Output, config: DataConfig, report: dict[str, Any], *, passed: bool, recipe: Recipe, seed: int
-) -> Artifact:
-    assert recipe.tokenizer is not None
-    publish(output.path, report, tokenizer=recipe.tokenizer, seed=seed)
-    wanted = (
-        "read",
-        "kept",
-        "repaired",
-        "quarantined",
-        "filtered",
-        "duplicates",
-        "erased",
-        "quarantined_share",
-        "splits",
-    )
-    output.facts |= {name: report[name] for name in wanted}
+FACTS = "read kept repaired quarantined filtered duplicates erased quarantined_share splits"
+"""What of the report the manifest holds."""
+
+
+def _seal(output: Output, config: DataConfig, report: dict[str, Any], *, passed: bool) -> Artifact:
+    output.facts |= {name: report[name] for name in FACTS.split()}
     output.events.write("data", **output.facts)
     artifact = output.seal(passed=passed and _refusal(report, config) is None)
     _gate(artifact, config)

@@ -48,9 +48,12 @@ class Recipe:
     max_length: int
     is_lenient: bool = False
 
-    def preparation(self) -> Preparation:
+    def check(self) -> TokenCheck | None:
+        """The token check; loads the tokenizer."""
+        return TokenCheck(ChatTokenizer.load(self.tokenizer), max_length=self.max_length) if self.tokenizer else None
+
+    def preparation(self, check: TokenCheck | None) -> Preparation:
         """The rules and the token check at work."""
-        check = TokenCheck(ChatTokenizer.load(self.tokenizer), max_length=self.max_length) if self.tokenizer else None
         return Preparation(rules_of(self.rules), tokens=check, selection=self.selection, is_lenient=self.is_lenient)
 
 
@@ -59,10 +62,13 @@ def how_many(wanted: int | None, size: int) -> int:
     return wanted or (min(usable_cores(), _MOST) if size > _WORTH_BYTES else 1)
 
 
-def prepare_all(records: Iterable[Record], recipe: Recipe, *, workers: int) -> Iterator[Prepared]:
-    """The outcome of every record, in order. workers: processes; 1 works in this one."""
+def prepare_all(
+    records: Iterable[Record], recipe: Recipe, *, check: TokenCheck | None, workers: int
+) -> Iterator[Prepared]:
+    """The outcome of every record, in order. check: the recipe's own, for this process; workers: processes, 1 works in
+    this one."""
     if workers <= 1:
-        yield from _prepared(recipe.preparation(), records)
+        yield from _prepared(recipe.preparation(check), records)
         return
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(recipe,)) as pool:
@@ -97,7 +103,7 @@ _AT_WORK: list[Preparation] = []
 
 
 def _start(recipe: Recipe) -> None:
-    _AT_WORK[:] = [recipe.preparation()]
+    _AT_WORK[:] = [recipe.preparation(recipe.check())]
 
 
 def _work(batch: Sequence[Record]) -> list[Prepared]:

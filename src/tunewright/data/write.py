@@ -1,4 +1,4 @@
-"""Sealed rows: the splits as files, with the training split's variants."""
+"""Sealed rows: the splits as files, and what a redaction replaced."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from tunewright.data.draft import Draft, SampleRule
 from tunewright.data.gather import MAPPING, Gathered
 from tunewright.data.prepare import samples_of
 from tunewright.data.splits.assign import Split
+from tunewright.data.splits.divide import NAMES
 from tunewright.data.spool import parsed, row_line
-
-NAMES: tuple[Split, ...] = ("train", "validation", "test")
 
 
 def write_splits(

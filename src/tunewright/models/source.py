@@ -75,15 +75,15 @@ def _builtin_gguf() -> Path:
 
 
 def is_ready(name: str) -> bool:
-    """Whether the built-in model `name` needs no conversion, which loads torch, any more.
+    """Whether the built-in model `name` is on disk, so that `resolve` need not make it, which loads torch.
 
     Raises MissingExtraError when its package is not installed.
     """
-    from tunewright.models import gguf_source
+    from tunewright.models import gguf_source, tiny
 
     if name == "builtin:smollm2-135m":
         return gguf_source.is_converted(gguf_source.place_of(_builtin_gguf(), cache_directory()))
-    return False
+    return tiny.is_made(cache_directory())
 
 
 def _hugging_face(model: ModelConfig) -> Path:

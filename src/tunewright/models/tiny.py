@@ -15,10 +15,19 @@ TEMPLATE = (
 )
 
 
+def _place(cache: Path) -> Path:
+    return cache / f"tiny-{_FORMAT}"
+
+
+def is_made(cache: Path) -> bool:
+    """Whether the folder is there and whole."""
+    return (_place(cache) / "source.json").exists()
+
+
 def folder(cache: Path) -> Path:
     """The tiny model's folder; the same bytes on every machine (seeded)."""
-    target = cache / f"tiny-{_FORMAT}"
-    if not (target / "source.json").exists():
+    target = _place(cache)
+    if not is_made(cache):
         temporary = target.with_name(f"{target.name}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)

@@ -19,7 +19,7 @@ from tunewright.verbs.opened import open_project
 
 
 def data(arguments: Arguments) -> int:
-    """The stage, `data check` or `data show`."""
+    """The stage, or the sub-verb."""
     if arguments.subverb == "check":
         return _check(arguments)
     if arguments.subverb == "show":
@@ -64,6 +64,8 @@ def _check(arguments: Arguments) -> int:
 def _settings(overrides: list[str]) -> tuple[DataConfig, ModelConfig]:
     given: dict[str, Any] = {"data": {"sources": ["-"]}, "model": {"path": "builtin:smollm2-135m"}}
     apply_overrides(given, overrides, {})
+    if unknown := [name for name in given if name not in ("data", "model")]:
+        raise ConfigError(f"`data check` has no section '{unknown[0]}'", fix="it takes data.KEY=... and model.KEY=...")
     where = "command line"
     return validate(DataConfig, given["data"], {}, where), validate(ModelConfig, given["model"], {}, where)
 
@@ -88,7 +90,8 @@ def _tokenizer(model: ModelConfig) -> Path | None:
     say("data check: the built-in model is made ready once")
     done = subprocess.run([sys.executable, "-c", code, model.path], capture_output=True, text=True, env=os.environ)
     if done.returncode:
-        raise ArtifactError("the built-in model cannot be made ready", fix="`tunewright doctor` says more")
+        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ArtifactError(f"{model.path} cannot be made ready: {last}", fix="`tunewright doctor` says more")
     return Path(done.stdout.strip().splitlines()[-1])
 
 

@@ -62,8 +62,10 @@ def _turn(raw: Any, number: int, *, is_sharegpt: bool) -> Turn | Rejection:
         return Rejection("TOOL_ARGS", f"the tool call of turn {number} is empty")
     text = Text(None) if is_call else turn_content(content, number, may_be_null=bool(calls))
     trained = _trained(raw, number)
-    if isinstance(text, Rejection) or isinstance(trained, Rejection):
-        return text if isinstance(text, Rejection) else trained  # type: ignore[return-value]
+    if isinstance(text, Rejection):
+        return text
+    if isinstance(trained, Rejection):
+        return trained
     train, more = trained
     message = Message(role=role, content=text.text, train=train, tool_calls=(*calls, *text.calls))
     return Turn(message, (*notes, *text.notes, *more, *_left_out(raw, number)))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tunewright.core.chat import Conversation
 from tunewright.core.errors import ConfigError
 from tunewright.data.config import SplitConfig
 from tunewright.data.draft import metadata_value
@@ -14,6 +15,7 @@ from tunewright.data.gather import Gathered
 from tunewright.data.splits.assign import Split, assign, drawn
 from tunewright.data.splits.leakage import Document, document
 from tunewright.data.tokens.check import RowTokens, table
+from tunewright.data.tokens.columns import TokenColumns
 
 NAMES: tuple[Split, ...] = ("train", "validation", "test")
 Assigned = Sequence[Split | None]
@@ -57,14 +59,18 @@ def describe(splits: Assigned) -> dict[str, Any]:
     return {"splits": counts, "left_out": sum(split is None for split in splits)}
 
 
-def token_tables(rows: Gathered, splits: Assigned) -> dict[str, Any]:
-    """The token table of every split."""
-    return {name: table(_tokens(rows, splits, name)) for name in NAMES}
+def token_numbers(rows: Gathered, splits: Assigned, *, more: TokenColumns) -> dict[str, Any]:
+    """The token table of every split, and how long the training sequences are. more: variants in the training split."""
+    found = {name: _tokens(rows, splits, name) for name in NAMES}
+    found["train"] += more
+    return {
+        "splits": {name: table(tokens) for name, tokens in found.items()},
+        "histogram": _length_histogram([row.longest for row in found["train"]]),
+    }
 
 
-def length_histogram(rows: Gathered, splits: Assigned, *, bars: int = 32) -> dict[str, list[int]]:
-    """Training rows by the tokens of their longest sequence: n counts between n + 1 edges."""
-    lengths = [row.longest for row in _tokens(rows, splits, "train")]
+def _length_histogram(lengths: Sequence[int], *, bars: int = 32) -> dict[str, list[int]]:
+    """n counts of rows between n + 1 edges, by the tokens of their longest sequence."""
     edges = np.unique(np.linspace(0, max(lengths, default=0) + 1, bars + 1).astype(int))
     counts, _ = np.histogram(lengths, edges)
     return {"edges": edges.tolist(), "counts": counts.tolist()}
@@ -74,6 +80,11 @@ def _tokens(rows: Gathered, splits: Assigned, name: str) -> list[RowTokens]:
     if not len(rows.tokens):
         return []
     return [rows.tokens[row] for row, split in enumerate(splits) if split == name]
+
+
+def document_of(conversation: Conversation, group_by: str | None) -> Document:
+    """A row as the leakage table reads it."""
+    return document(conversation, metadata_value(conversation.metadata, group_by) if group_by else None)
 
 
 class Documents:
@@ -87,9 +98,7 @@ class Documents:
         return len(self._rows)
 
     def __getitem__(self, position: int) -> Document:
-        conversation = self._spool.conversation(self._rows[position])
-        group = metadata_value(conversation.metadata, self._group_by) if self._group_by else None
-        return document(conversation, group)
+        return document_of(self._spool.conversation(self._rows[position]), self._group_by)
 
     def __iter__(self) -> Iterator[Document]:
         return (self[position] for position in range(len(self._rows)))
