@@ -17,7 +17,7 @@ from tunewright.data.config import RULES
 from tunewright.evaluate.config import METRICS
 from tunewright.project import ProjectConfig
 from tunewright.quantize.config import SCHEMES
-from tunewright.train.config import METHODS
+from tunewright.train.methods.options import METHODS
 
 
 def registries() -> list[Registry]:

@@ -25,9 +25,10 @@ from tunewright.models.load import load_model
 from tunewright.models.loss import mean_loss
 from tunewright.models.tokens import ChatTokenizer
 from tunewright.train import stage
-from tunewright.train.config import FullOptions, LoraOptions, TrainConfig
+from tunewright.train.config import TrainConfig
+from tunewright.train.methods.options import FullOptions, LoraOptions
 
-TINY = ModelConfig(path="builtin:tiny")
+TINY = ModelConfig(path="builtin:tiny", dtype="float32")
 BASE_SETTINGS: dict[str, Any] = {
     "epochs": 3,
     "learning_rate": 5e-3,

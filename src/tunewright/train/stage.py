@@ -24,8 +24,9 @@ from tunewright.models.tokens import ChatTokenizer, Example
 from tunewright.train import record
 from tunewright.train.callbacks import Reporting, StopOnSignal, WholeCheckpoints
 from tunewright.train.checkpoint import last_whole
-from tunewright.train.config import METHODS, TrainConfig
+from tunewright.train.config import TrainConfig
 from tunewright.train.method import Method
+from tunewright.train.methods.options import METHODS
 from tunewright.train.plan import StepPlan, plan_steps
 from tunewright.train.trainer import PackedTrainer, make_trainer
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunewright.models.save import save_model
-from tunewright.train.config import FullOptions
+from tunewright.train.methods.options import FullOptions
 
 
 class Full:

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 
 from tunewright.core import files
 from tunewright.core.errors import ConfigError
-from tunewright.train.config import LoraOptions
+from tunewright.train.methods.options import LoraOptions
 
 
 class Lora:
