@@ -37,7 +37,7 @@ bench: install
 	for script in benchmarks/*.py; do $(BIN)/python $$script; done
 
 soak: install
-	$(BIN)/python -m pytest -m "slow or not slow" --soak
+	$(BIN)/python -m pytest -m "slow or not slow" --soak --timeout 0
 
 docs: install
 	$(BIN)/python tools/build_reference.py

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="CPU seconds a measurement")
     arguments = parser.parse_args()
     sets = {path.as_posix(): read(path) for path in arguments.files} or {"short": drafts(SHORT), "full": drafts(FULL)}
-    chosen = [RULES.options(name)() for name in RULES.entries if name not in ("domain", "turns")]
+    chosen = [RULES.options(name)() for name in RULES.entries if name not in ("domain", "turns", "near_duplicate")]
     chosen += [TextOptions(preset="aggressive"), TurnsOptions(keep_turns=3), DomainOptions(vocabulary=WORDS)]
     results: dict[str, dict[str, float]] = {}
     for label, rows in sets.items():

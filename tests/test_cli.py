@@ -9,6 +9,7 @@ import pytest
 
 from tunewright import cli
 from tunewright.cli import main
+from tunewright.verbs.table import OPTIONS
 
 PROJECT = "name: p\nmodel: {path: builtin:tiny}\ndata: {sources: [rows.jsonl]}\n"
 
@@ -56,6 +57,15 @@ FAULTS = {
     "prune without number": (["runs", "prune", "P"], 2, "needs --keep N", "--dry-run"),
     "prune with a word": (["runs", "prune", "P", "--keep", "all"], 2, "--keep needs a number", ""),
     "show without folder": (["runs", "show", "P"], 2, "needs an artifact's folder", "runs list"),
+    "folder for a file": (["data", "."], 2, "no project file was named", "make one: `tunewright init finance DIR`"),
+    "find both": (
+        ["data", "find", "P", "Wei", "--id", "a.jsonl:1"],
+        2,
+        "one text or row id, not 2",
+        "--text 'Zhang Wei'",
+    ),
+    "find nothing": (["data", "find", "P"], 2, "takes one text or row id", "--id raw/support.jsonl:17"),
+    "purge no id": (["data", "purge", "P", "--id", "Wei"], 2, "this is no row id", "--text"),
     "init without folder": (["init", "finance"], 2, "`init` takes a kind", "tunewright init finance"),
     "init unknown kind": (["init", "bakery", "x"], 2, "bakery", "finance"),
     "plugins unknown kind": (["plugins", "rulez"], 2, "there is no kind 'rulez'", "rules"),
@@ -95,6 +105,25 @@ def test_every_verb_has_help_and_an_existing_handler(capsys: pytest.CaptureFixtu
         assert callable(getattr(importlib.import_module(module), function))
 
 
+def test_an_option_of_another_verb_is_refused_and_help_shows_own_ones_only(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, option in OPTIONS.items():
+        for verb in cli.VERBS:
+            takes = not option.verbs or verb in option.verbs
+            _, text, _ = run(capsys, verb, "--help")
+            assert (f"  {name} " in text) is takes
+    assert run(capsys, "data", "--rollback") == (
+        2,
+        "",
+        "error: `data` has no option '--rollback'\n  next step: it belongs to promote\n",
+    )
+
+
+def test_a_folder_with_a_project_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "blank", str(tmp_path / "bot")]) == 0
+    code, _, err = run(capsys, "data", str(tmp_path / "bot"))
+    assert code == 2 and f"name {tmp_path / 'bot'}/project.yaml" in err
+
+
 def test_dry_run_does_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "run", str(project), "--dry-run", "--json")
     assert code == 0
@@ -122,7 +151,8 @@ def test_config_check_explain_and_plugins(project: Path, capsys: pytest.CaptureF
     assert 'model.revision = "main"  (default)\n' in out
     assert "model.path =" not in out
     _, out, _ = run(capsys, "plugins", "--json")
-    assert set(json.loads(out)) == {"rules", "augmenters", "translators", "methods", "metrics", "schemes"}
+    kinds = {"rules", "augmenters", "translators", "methods", "metrics", "classifiers", "schemes"}
+    assert set(json.loads(out)) == kinds
     _, out, _ = run(capsys, "config", "schema")
     assert json.loads(out)["additionalProperties"] is False
 

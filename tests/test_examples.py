@@ -69,6 +69,8 @@ def test_banking77_values() -> None:
             "alpha": 32,
             "dropout": 0.0,
             "targets": "all-linear",
+            "variant": "plain",
+            "base_bits": None,
         }
         assert (config.train.epochs, config.train.learning_rate) == (3, 1e-3)
         assert config.evaluate.primary == "intent.accuracy"
@@ -100,6 +102,8 @@ def test_article_values() -> None:
         "alpha": 32,
         "dropout": 0.1,
         "targets": ("q_proj", "v_proj"),
+        "variant": "plain",
+        "base_bits": None,
     }
 
 

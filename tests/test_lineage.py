@@ -177,6 +177,34 @@ def test_by_id_with_all_that_is_the_same_row(project: Project) -> None:
     assert set(holder.pages) == {"report.html", "report.json"}
 
 
+def test_a_word_that_could_be_both_is_said_to_be_taken_as_one(project: Project) -> None:
+    """`12:30` has the form of an id and is none here; an id that a row says in its text is still an id."""
+    told = SOURCE[0][0].replace("card", "card of 12:30")
+    said = json.dumps({"messages": turns(told, "Quoted from raw/a.jsonl:3.")})
+    project.path("raw/a.jsonl").open("a").write(said + "\n")
+    as_id = project.find("raw/a.jsonl:3")
+    assert as_id.matched_by == "id"
+    assert as_id.notes[0].startswith("'raw/a.jsonl:3' is the id of a row here and was taken as one; --text looks")
+    as_text = project.find("raw/a.jsonl:3", kind="text")
+    assert [hit.id for hit in as_text.sources] == ["raw/a.jsonl:8"]
+    assert not any("--text" in note for note in as_text.notes)
+    clock = project.find("12:30")
+    assert (clock.matched_by, clock.notes[0]) == (
+        "text",
+        "no row has the id '12:30': it was looked for as a text",
+    )
+    assert [hit.id for hit in clock.sources] == ["raw/a.jsonl:8"]
+    assert project.find("raw/a.jsonl:99", kind="id").is_empty
+    assert not any("looked for as" in note for note in project.find(NAME).notes)
+
+
+def test_an_id_in_no_form_of_one_is_refused(project: Project) -> None:
+    with pytest.raises(ConfigError, match="this is no row id") as caught:
+        project.purge(NAME, kind="id")
+    assert "--text" in caught.value.fix
+    assert not project.path("runs/p/erased.json").exists()
+
+
 def test_samples_of_a_row_are_the_row(project: Project) -> None:
     for word in ("raw/a.jsonl:6", "raw/a.jsonl:6~1"):
         found = project.find(word)

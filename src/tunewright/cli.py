@@ -1,68 +1,15 @@
-"""The command line: a table of verbs. A verb's code is imported only when that verb runs."""
+"""The command line: it parses words and calls a verb of verbs/table.py, whose code is imported only then."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
-@dataclass(frozen=True)
-class Verb:
-    """`handler` is "module:function", called with Arguments, returns the exit code."""
-
-    summary: str
-    handler: str
-    subverbs: tuple[str, ...] = ()
-    usage: str = "[PROJECT.yaml] [section.key=value ...]"
-    needs_subverb: bool = True
-
-
-_STAGES = "tunewright.verbs.stages"
-_LOOK = "tunewright.verbs.look"
-VERBS = {
-    "init": Verb("make a project folder for a vertical", "tunewright.verbs.setup:init", (), "KIND DIR"),
-    "doctor": Verb("check this machine and, with a project, its model", "tunewright.verbs.setup:doctor"),
-    "run": Verb("all stages in order, skipping what is finished and unchanged", f"{_STAGES}:run"),
-    "data": Verb(
-        "read, repair, check and split the conversations; look at them",
-        "tunewright.verbs.data:data",
-        ("check", "show", "find", "purge"),
-        "[PROJECT.yaml] | check FILE... | show [PROJECT.yaml] | find|purge [PROJECT.yaml] TEXT|ID",
-        needs_subverb=False,
-    ),
-    "train": Verb("fine-tune; continues where it was stopped", f"{_STAGES}:train"),
-    "evaluate": Verb("base against tuned on the test split, with gates", f"{_STAGES}:evaluate"),
-    "quantize": Verb("smaller variants, each measured against 16 bits", f"{_STAGES}:quantize"),
-    "serve": Verb("the OpenAI-compatible server", f"{_STAGES}:serve"),
-    "chat": Verb("talk to the tuned model in the terminal", f"{_STAGES}:chat"),
-    "report": Verb("one HTML page of everything measured", f"{_STAGES}:report"),
-    "runs": Verb(
-        "artifacts on disk",
-        f"{_LOOK}:runs",
-        ("list", "show", "verify", "prune"),
-        "list|show|verify|prune [PROJECT.yaml] [ARTIFACT]",
-    ),
-    "config": Verb(
-        "the project file", f"{_LOOK}:config", ("check", "explain", "schema"), "check|explain|schema [PROJECT.yaml]"
-    ),
-    "plugins": Verb("what can be chosen by name", f"{_LOOK}:plugins", (), "[KIND]"),
-}
-_FLAGS = {
-    "--dry-run": "print what would be done, and do nothing",
-    "--json": "print the result as JSON on stdout",
-    "--keep-going": "go on after a gate that did not pass",
-    "--debug": "show the traceback of an error",
-}
-_OPTIONS = {
-    "--from": "use this artifact instead of the newest that passed",
-    "--keep": "how many artifacts a stage keeps",
-    "--row": "the row to show, by its id",
-    "--split": "the split to show rows of: train, validation or test",
-    "--count": "how many rows to show",
-}
+from tunewright.verbs.table import OPTIONS, VERBS, Option, Verb, options_of
 
 
 @dataclass
@@ -78,6 +25,18 @@ class Arguments:
     row: str | None = None
     split: str = "train"
     count: int = 6
+    metrics: str | None = None
+    sweep: int | None = None
+    minutes: int | None = None
+    write: str | None = None
+    export: str | None = None
+    id: str | None = None
+    text: str | None = None
+    by: str | None = None
+    why: str | None = None
+    junit: str | None = None
+    template: str | None = None
+    variant: str | None = None
 
     def project_file(self) -> Path:
         """The project file named, else project.yaml here; raises ConfigError when there is none."""
@@ -87,8 +46,10 @@ class Arguments:
         if len(named) > 1:
             raise ConfigError(f"one project file at a time, not {' and '.join(named)}")
         if not named and not Path("project.yaml").exists():
+            inside = next((word for word in self.words if (Path(word) / "project.yaml").exists()), None)
             raise ConfigError(
-                "no project file was named and there is no project.yaml here", fix="name one, or `tunewright init`"
+                "no project file was named and there is no project.yaml here",
+                fix=f"name {inside}/project.yaml" if inside else "name one, or make one: `tunewright init finance DIR`",
             )
         return Path(named[0] if named else "project.yaml")
 
@@ -152,16 +113,19 @@ def _parse(name: str, verb: Verb, words: list[str]) -> Arguments:
                 f"`{name}` needs one of {', '.join(verb.subverbs)}", fix=f"tunewright {name} {verb.subverbs[0]}"
             )
         arguments.subverb = rest.pop(0) if is_one else ""
+    known = options_of(name)
     while rest:
         word = rest.pop(0)
-        if word in _FLAGS:
+        option, separator, value = word.partition("=")
+        if option in known and not known[option].value and not separator:
             arguments.flags.add(word)
-        elif word.partition("=")[0] in _OPTIONS:
-            option, separator, value = word.partition("=")
+        elif option in known and known[option].value:
             _set_option(arguments, option, value if separator else (rest.pop(0) if rest else ""))
         elif word.startswith("-"):
-            raise ConfigError(f"`{name}` has no option '{word}'", fix=_close(word, {**_FLAGS, **_OPTIONS}))
-        elif "=" in word and not Path(word).exists():
+            others = OPTIONS[option].verbs if option in OPTIONS else ()
+            hint = f"it belongs to {', '.join(others)}" if others else _close(word, known)
+            raise ConfigError(f"`{name}` has no option '{word}'", fix=hint)
+        elif separator and not Path(word).exists():
             arguments.overrides.append(word)
         else:
             arguments.words.append(word)
@@ -172,14 +136,14 @@ def _set_option(arguments: Arguments, option: str, value: str) -> None:
     from tunewright.core.errors import ArtifactError, ConfigError
 
     if not value:
-        raise ConfigError(f"{option} needs a value", fix=f"{option} {_VALUES[option]}")
+        raise ConfigError(f"{option} needs a value", fix=f"{option} {OPTIONS[option].value}")
     if option == "--from":
         arguments.from_directory = Path(value)
         if not arguments.from_directory.is_dir():
             raise ArtifactError(
                 "there is no such directory", where=value, fix="`tunewright runs list` shows the artifacts"
             )
-    elif option in ("--row", "--split"):
+    elif not OPTIONS[option].is_number:
         setattr(arguments, option[2:], value)
     elif value.isdigit():
         setattr(arguments, option[2:], int(value))
@@ -187,10 +151,7 @@ def _set_option(arguments: Arguments, option: str, value: str) -> None:
         raise ConfigError(f"{option} needs a number, not '{value}'")
 
 
-_VALUES = {"--from": "DIR", "--keep": "N", "--row": "ID", "--split": "train", "--count": "N"}
-
-
-def _close(word: str, known: dict[str, object] | dict[str, Verb] | dict[str, str]) -> str:
+def _close(word: str, known: Mapping[str, object]) -> str:
     import difflib
 
     near = difflib.get_close_matches(word, list(known), n=1)
@@ -199,15 +160,20 @@ def _close(word: str, known: dict[str, object] | dict[str, Verb] | dict[str, str
 
 def _help() -> str:
     verbs = "\n".join(f"  {name:<10} {verb.summary}" for name, verb in VERBS.items())
-    flags = "\n".join(f"  {name:<13} {text}" for name, text in {**_OPTIONS, **_FLAGS}.items())
+    shared = {name: option for name, option in OPTIONS.items() if not option.verbs}
     return (
         "tunewright VERB [PROJECT.yaml] [section.key=value ...]\n"
         "From raw conversations to a served chat model that is proven better.\n\n"
-        f"verbs:\n{verbs}\n\noptions:\n{flags}\n\n"
+        f"verbs:\n{verbs}\n\noptions of every verb (`tunewright VERB --help` shows its own):\n{_lines(shared)}\n\n"
         "Every other knob is a key of the project file: `tunewright config explain`, docs/reference/project-file.md."
     )
 
 
 def _verb_help(name: str, verb: Verb) -> str:
-    flags = "\n".join(f"  {flag:<13} {text}" for flag, text in {**_OPTIONS, **_FLAGS}.items())
-    return f"tunewright {name} {verb.usage}\n{verb.summary}\n\noptions:\n{flags}"
+    return f"tunewright {name} {verb.usage}\n{verb.summary}\n\noptions:\n{_lines(options_of(name))}"
+
+
+def _lines(options: Mapping[str, Option]) -> str:
+    shown = {f"{name} {option.value}".rstrip(): option.text for name, option in options.items()}
+    width = max(map(len, shown))
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in shown.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -17,6 +17,9 @@ from tunewright.core.files import human_bytes
 from tunewright.core.runs import Artifact, Workspace
 from tunewright.models import source
 from tunewright.project import ProjectConfig
+
+if TYPE_CHECKING:
+    from tunewright.train.generated import GeneratedExam
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "data": (),
@@ -62,7 +65,7 @@ def plan(project: ProjectConfig, workspace: Workspace, *, only: str = "") -> Pla
     weights = source.parameter_count(source.resolve(project.model, workspace.root)) if local else 0
     disk = 20_000_000
     if "train" in stages:
-        share = 1.0 if project.train.method.name == "full" else 0.05
+        share = 1.0 if project.train.method.name in ("full", "freeze") else 0.05
         disk += int(weights * share * 12 * (project.train.keep_checkpoints + 1))
     if "quantize" in stages:
         disk += int(weights * sum(_BYTES_A_WEIGHT.get(variant.name, 2.0) for variant in project.quantize.variants))
@@ -92,6 +95,14 @@ class Stages:
             raise GateError(str(reason), where=self.workspace.relative(artifact.path))
         return artifact
 
+    def state_power(self, data: Artifact) -> None:
+        """Says what the test rows can show. Raises ConfigError for a gate that they cannot decide."""
+        from tunewright.evaluate import early
+
+        project, rows = self.project, self.project.quantize.task_rows
+        for line in early.state(project.evaluate, data, self.workspace, seed=project.seed, task_rows=rows):
+            say(f"power: {line}")
+
     def _data(self, _: dict[str, Artifact]) -> Artifact:
         from tunewright.data import stage
 
@@ -100,7 +111,9 @@ class Stages:
     def _train(self, inputs: dict[str, Artifact]) -> Artifact:
         from tunewright.train import stage
 
-        return stage.run(self.workspace, self.project.train, model=self.project.model, seed=self.project.seed, **inputs)
+        project = self.project
+        exam = _validation_exam(project, inputs["data"]) if project.train.evaluate_generated else None
+        return stage.run(self.workspace, project.train, model=project.model, seed=project.seed, exam=exam, **inputs)
 
     def _evaluate(self, inputs: dict[str, Artifact]) -> Artifact:
         from tunewright.evaluate import stage
@@ -117,21 +130,24 @@ class Stages:
         rows = [Conversation.from_row(row) for row in inputs["data"].jsonl("train.jsonl")]
         intent = scorer.intent_options(project.evaluate)
         score = scorer.primary_scorer(project.evaluate, labels.training_labels(intent, rows) if intent else ())
-        base = quantized.base_samples(inputs["evaluate"].jsonl("samples.jsonl")) if "evaluate" in inputs else {}
+        answered = inputs["evaluate"].jsonl("samples.jsonl") if "evaluate" in inputs else []
+        base, promoted = (quantized.samples_of(answered, system) for system in ("base", "promoted"))
         exam = Exam(
             scorer=score,
             applies=lambda conversation: scorer.applies_to(project.evaluate, conversation),
             max_new_tokens=project.evaluate.max_new_tokens,
             batch_size=project.evaluate.batch_size,
             name=project.evaluate.primary,
-            judge=quantized.judge(project.evaluate, score, base, seed=project.seed),
+            judge=quantized.judge(project.evaluate, score, base, seed=project.seed, promoted=promoted),
         )
         return stage.run(self.workspace, project.quantize, model=project.model, seed=project.seed, exam=exam, **inputs)
 
     def _serve(self, inputs: dict[str, Artifact]) -> Artifact:
         from tunewright.serve import stage
 
-        return stage.measure(self.workspace, self.project.serve, model=self.project.model, **inputs)
+        model, config = self.project.model, self.project.serve
+        data, train, quantize = inputs["data"], inputs["train"], inputs.get("quantize")
+        return stage.measure(self.workspace, config, model=model, data=data, train=train, quantize=quantize)
 
     def _report(self, inputs: dict[str, Artifact]) -> Artifact:
         from tunewright.report import stage
@@ -147,6 +163,25 @@ class Stages:
         )
 
 
+def _validation_exam(project: ProjectConfig, data: Artifact) -> GeneratedExam:
+    """What `train` scores generated answers with: `evaluate`'s metrics over answers, asked as the tuned model is."""
+    from tunewright.evaluate import labels, prompts, scorer
+    from tunewright.train.generated import GeneratedExam
+
+    config = project.evaluate
+    rows = [Conversation.from_row(row) for row in data.jsonl("train.jsonl")]
+    intent = scorer.intent_options(config)
+    known = labels.training_labels(intent, rows) if intent else []
+    metrics = scorer.row_metrics(config, known)
+    return GeneratedExam(
+        grade=lambda samples: [measured for metric in metrics for measured in metric.measure(samples)],
+        applies=lambda row: any(metric.applies(row.metadata) for metric in metrics),
+        ask=lambda row: prompts.messages_for(config, known, row, system="tuned"),
+        batch_size=config.batch_size,
+        settings={"metrics": [options.model_dump(mode="json") for options in config.metrics]},
+    )
+
+
 def run(
     project: ProjectConfig, workspace: Workspace, *, project_file: str, keep_going: bool
 ) -> tuple[dict[str, Any], str]:
@@ -154,6 +189,8 @@ def run(
 
     A gate that does not pass ends the run with GateError, unless `keep_going`.
     """
+    from tunewright.models import tuned
+
     start = time.monotonic()
     stages = Stages(project, workspace, project_file)
     done: dict[str, Artifact] = {}
@@ -161,8 +198,13 @@ def run(
     for number, name in enumerate(NEEDS, start=1):
         say(f"[{number}/{len(NEEDS)}] {name}")
         began = time.monotonic()
+        if name == "train":
+            stages.state_power(done["data"])
+        if name == "quantize" and not tuned.merges(done["train"]):
+            say("quantize: left out, since this method trains no weight that could be quantized")
+            continue
         try:
-            done[name] = stages.run(name, {need: done[need] for need in needs(project, name)})
+            done[name] = stages.run(name, {need: done[need] for need in needs(project, name) if need in done})
         except GateError as error:
             done[name] = workspace.finished(name)[-1]
             failed.append(error)
@@ -174,7 +216,8 @@ def run(
         say(f"[{number}/{len(NEEDS)}] {name} done in {clock(time.monotonic() - began)}")
     summary = summarize(done, seconds=time.monotonic() - start, workspace=workspace)
     files.write_json(workspace.root / "runs" / workspace.project / SUMMARY, summary)
-    text = "\n\n".join([table(done["evaluate"]), table(done["quantize"]), f"report: {summary['report']}"])
+    tables = [table(done[name]) for name in ("evaluate", "quantize") if name in done]
+    text = "\n\n".join([*tables, f"report: {summary['report']}"])
     for fault in failed:
         say(f"warning: a gate did not pass: {fault.problem}")
     return summary, text
@@ -198,6 +241,7 @@ def summarize(done: dict[str, Artifact], *, seconds: float, workspace: Workspace
     )
     facts = done["data"].manifest.facts
     measured = done["serve"].json("measurement.json")
+    variants = done["quantize"].json("table.json") if "quantize" in done else []
     return {
         "seconds": round(seconds, 1),
         "report": workspace.relative(done["report"].file("report.html")),
@@ -206,7 +250,7 @@ def summarize(done: dict[str, Artifact], *, seconds: float, workspace: Workspace
             **{side: {m: {k: s[k] for k in keys} for m, s in scores[side].items()} for side in ("base", "tuned")},
             "paired": {m: {"difference": d["difference"], "p": d["p"]} for m, d in scores["paired"].items()},
         },
-        "quantize": [{key: row.get(key) for key in columns} for row in done["quantize"].json("table.json")],
+        "quantize": [{key: row.get(key) for key in columns} for row in variants],
         "serve": {key: measured[key] for key in ("first_token_s", "tokens_per_second")},
     }
 

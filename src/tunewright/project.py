@@ -14,6 +14,8 @@ from tunewright.data.config import DataConfig
 from tunewright.evaluate.config import EvaluateConfig
 from tunewright.models.config import ModelConfig
 from tunewright.quantize.config import QuantizeConfig
+from tunewright.rating.config import RateConfig
+from tunewright.release.config import ReleaseConfig
 from tunewright.serve.config import ServeConfig
 from tunewright.train.config import TrainConfig
 
@@ -31,6 +33,8 @@ class ProjectConfig(Section):
     evaluate: EvaluateConfig = EvaluateConfig()
     quantize: QuantizeConfig = QuantizeConfig()
     serve: ServeConfig = ServeConfig()
+    rate: RateConfig = RateConfig()
+    release: ReleaseConfig = ReleaseConfig()
 
     @field_validator("name")
     @classmethod

@@ -15,6 +15,7 @@ from tunewright.data.augment.registry import AUGMENTERS
 from tunewright.data.codes import CODES
 from tunewright.data.config import RULES
 from tunewright.evaluate.config import METRICS
+from tunewright.evaluate.metrics.toxicity_options import CLASSIFIERS
 from tunewright.project import ProjectConfig
 from tunewright.quantize.config import SCHEMES
 from tunewright.train.methods.options import METHODS
@@ -22,7 +23,7 @@ from tunewright.train.methods.options import METHODS
 
 def registries() -> list[Registry]:
     """Every registry, in the order of the stages."""
-    return [RULES, METHODS, AUGMENTERS, TRANSLATORS, METRICS, SCHEMES]
+    return [RULES, METHODS, AUGMENTERS, TRANSLATORS, METRICS, CLASSIFIERS, SCHEMES]
 
 
 def summary(model: type[BaseModel]) -> str:

@@ -11,7 +11,11 @@ from tunewright import reference
 from tunewright.core.errors import ConfigError, MissingExtraError
 from tunewright.core.registry import Entry, Registry
 
-NEEDED: dict[str, dict[str, Any]] = {"domain": {"vocabulary": ["card"]}}
+NEEDED: dict[str, dict[str, Any]] = {
+    "domain": {"vocabulary": ["card"]},
+    "detoxify": {"weights": "weights.ckpt", "base": "base"},
+    "perspective": {"api_key": "made-up"},
+}
 """What plug-ins that do nothing by themselves must be told."""
 NAMES = [(registry, name) for registry in reference.registries() for name in registry.entries]
 

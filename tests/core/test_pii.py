@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import random
+import sys
+import unicodedata
 
 import pytest
 
+from tunewright.core.text.fold import fold
 from tunewright.core.text.numbers import is_bank_card, is_id_card, is_luhn
 from tunewright.core.text.pii import KINDS, Span, find_pii, mask
 from tunewright.core.text.spans import placeholder
@@ -180,3 +183,10 @@ def test_long_texts_take_linear_time():
 
 
 _WIDE = str.maketrans("0123456789", "０１２３４５６７８９")
+
+
+def test_digits_of_every_script_are_folded() -> None:
+    """The table is made from the first two planes; no later one has a decimal digit in this Python's Unicode."""
+    digits = [chr(code) for code in range(sys.maxunicode + 1) if chr(code).isdecimal()]
+    assert len(digits) >= 650
+    assert fold("".join(digits)).text == "".join(str(unicodedata.decimal(digit)) for digit in digits)

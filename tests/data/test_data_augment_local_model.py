@@ -1,7 +1,7 @@
 """Back-translation with models in a folder: a Marian of two sentences that was trained here, and CTranslate2.
 
-The library ctranslate2 is not part of the test environment: a module of the same interface stands in for it, so what
-is proven is what we send and what we make of the answer, not the library itself.
+Here a module of the same interface stands in for the library ctranslate2, so what is proven is what we send and what we
+make of the answer; the library itself is at work in test_data_augment_ctranslate2.py.
 """
 
 from __future__ import annotations
@@ -172,6 +172,14 @@ def test_ctranslate2_cuts_are_empty_and_draws_are_seeded(converted):
     assert (library.asked[-1][2]["sampling_topk"], library.asked[-1][2]["beam_size"]) == (20, 1)
 
 
+def test_every_draw_opens_the_model_anew_because_the_seed_is_taken_once_a_thread(converted):
+    library, root = converted
+    translator = CTranslate2Translator(CTranslate2Options(models=MODELS), root)
+    for draw, opened in ((0, 1), (0, 1), (1, 2), (1, 3)):
+        translator.translate(["卡丢了怎么办"], "zh", "en", draw=draw)
+        assert len(library.opened) == opened
+
+
 def test_a_fault_of_the_library_is_an_error_of_ours(converted):
     library, root = converted
 
@@ -195,8 +203,8 @@ def test_ctranslate2_folders_are_checked(converted):
         translator.translate(["a"], "zh", "en")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ctranslate2") is not None, reason="the library is installed")
-def test_without_the_library_the_pip_line_is_said(tmp_path):
+def test_without_the_library_the_pip_line_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
     with pytest.raises(MissingExtraError) as caught:
         CTranslate2Translator(CTranslate2Options(models={"any": "m"}), tmp_path)
     assert "pip install ctranslate2" in str(caught.value)

@@ -245,6 +245,7 @@ RULE = {
     "MISSING_ELEMENT": {"name": "domain", "elements": {"advice": ["see a doctor", "rest"]}},
     "OFF_DOMAIN": {"name": "domain", "vocabulary": ["card", "account"]},
     "PII": {"name": "redact"},
+    "TOXIC": {"name": "toxicity"},
 }
 
 

@@ -250,7 +250,7 @@ def test_parts_of_text_reasoning_and_calls():
     assert draft.turns[0].content == "q"
     assert draft.turns[1].content == "<think>\nso\n</think>\n\na"
     assert draft.turns[1].tool_calls[0]["function"] == {"name": "f", "arguments": {}}
-    assert [note.code for note in draft.notes] == ["PARTS", "REASONING", "PARTS"]
+    assert [note.code for note in draft.notes] == ["PARTS", "THINK_BLOCK", "PARTS"]
     assert draft.notes[0].reason == "the text part of turn 1 is its text"
     only_call = build(recognise({"messages": [turn("user", "q"), turn("assistant", parts[2:])]}))
     assert only_call.turns[1].content is None and len(only_call.turns[1].tool_calls) == 1

@@ -11,7 +11,7 @@ import pytest
 from tunewright.core.chat import Conversation, Message
 from tunewright.core.errors import GateError
 from tunewright.data.duplicates.text import comparable, grams
-from tunewright.data.splits import leakage
+from tunewright.data.splits import documents, leakage
 from tunewright.data.splits.leakage import Document, document, leakage_table, refuse_leakage
 from tunewright.data.splits.ngrams import ngram_hashes, shared_run
 from tunewright.data.splits.options import LeakageLimits
@@ -190,7 +190,7 @@ def test_counts_are_those_of_brute_force(use_rensa, monkeypatch):
     if use_rensa:
         pytest.importorskip("rensa")
     monkeypatch.setattr(leakage, "_NGRAMS", 2000)
-    monkeypatch.setattr(leakage, "_BATCH", 64)
+    monkeypatch.setattr(documents, "_BATCH", 64)
     draw = random.Random(4)
     train = random_rows(draw, "a", 400)
     test = random_rows(draw, "b", 300, train)

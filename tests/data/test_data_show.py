@@ -178,6 +178,16 @@ def test_extremes_come_first_and_the_rest_is_drawn_by_the_seed():
     assert chosen(choose.pick(rows(40), split="train", row_id=None, count=6, seed=8)) != chosen(found)
 
 
+def test_length_is_bytes_so_that_a_chinese_row_counts_as_its_tokens_do():
+    """40 Latin letters are about ten tokens, 20 Han characters about as many or more."""
+    rows = [
+        {"id": name, "conversation": [{"role": "user", "content": text}], "metadata": {}}
+        for name, text in (("latin", "x" * 40), ("han", "银" * 20), ("short", "y" * 30))
+    ]
+    found = choose.pick(rows, split="train", row_id=None, count=2, seed=1)
+    assert chosen(found) == [("han", "longest"), ("short", "shortest")]
+
+
 def test_the_longest_row_with_a_cut_prompt_is_shown():
     found = choose.pick(
         rows(40),

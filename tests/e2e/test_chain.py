@@ -115,6 +115,18 @@ def test_a_failed_gate_stops_the_run_with_exit_code_5_and_a_report(tmp_path: Pat
     assert (tmp_path / "runs/chain/summary.json").exists()
 
 
+@pytest.mark.timeout(600)
+def test_a_prefix_runs_to_the_end_without_the_stage_it_cannot_pass(tmp_path: Path) -> None:
+    """A prefix changes no weight, so there is nothing to quantize: it is evaluated and served beside the base."""
+    write(tmp_path, "builtin:tiny", "{name: bf16}")
+    done = tunewright("run", "train.method.name=prefix", "train.learning_rate=0.05", cwd=tmp_path)
+    assert "quantize: left out" in done.stderr
+    summary = json.loads((tmp_path / "runs/chain/summary.json").read_text())
+    assert summary["quantize"] == []
+    assert summary["serve"]["tokens_per_second"] > 0
+    assert not (tmp_path / "runs/chain/quantize").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_built_in_model_learns_and_every_format_is_measured(tmp_path: Path) -> None:

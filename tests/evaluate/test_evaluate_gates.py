@@ -7,7 +7,7 @@ import pytest
 from tunewright.core.errors import ConfigError, GateError
 from tunewright.core.scoring import Difference, Score
 from tunewright.evaluate.config import EvaluateConfig, Gate
-from tunewright.evaluate.gates import decide, require
+from tunewright.evaluate.gates import STAND_IN, Against, decide, require
 from tunewright.evaluate.scorer import check_keys, known_keys
 
 
@@ -40,7 +40,7 @@ def _difference(value: float, p: float) -> Difference:
     ],
 )
 def test_conditions(when: str, value: float, base: float, passed: bool) -> None:
-    result = decide(Gate(metric="m", when=when), score=_score(value), base=_score(base), difference=None)
+    result = decide(Gate(metric="m", when=when), score=_score(value), base=Against(_score(base)))
     assert result.passed is passed, result.reason
 
 
@@ -57,12 +57,36 @@ def test_conditions(when: str, value: float, base: float, passed: bool) -> None:
 )
 def test_significance_needs_p_and_direction(when: str, difference: Difference | None, passed: bool) -> None:
     gate = Gate(metric="m", when=when, significant=True)
-    assert decide(gate, score=_score(0.5), base=_score(0.5), difference=difference).passed is passed
+    assert decide(gate, score=_score(0.5), base=Against(_score(0.5), difference)).passed is passed
+
+
+def test_a_gate_on_the_promoted_model_and_its_stand_in() -> None:
+    gate = Gate(metric="m", when="<= promoted * 1.1")
+    base, promoted = Against(_score(0.5)), Against(_score(0.2))
+    assert decide(gate, score=_score(0.21), base=base, promoted=promoted).passed
+    slower = decide(gate, score=_score(0.23), base=base, promoted=promoted)
+    assert not slower.passed and "not <= 0.22 (promoted 0.2 * 1.1)" in slower.reason
+    first = decide(gate, score=_score(0.23), base=base)
+    assert first.passed and first.reason.endswith(f"<= 0.55 (base 0.5 * 1.1); {STAND_IN}")
+
+
+def test_the_corrected_p_value_counts_and_is_shown() -> None:
+    gate = Gate(metric="m", when="> base", significant=True)
+    against = Against(_score(0.4), _difference(0.1, 0.03), p=0.12)
+    result = decide(gate, score=_score(0.5), base=against)
+    assert not result.passed
+    assert result.reason.endswith("not shown (+0.1, p 0.03, 0.12 after Holm, n 50, McNemar)")
+
+
+@pytest.mark.parametrize("when", ["base", ">= promoted plus 1", ">= current", "== base", ">= base + ", ">= base + -1"])
+def test_anything_but_a_comparison_is_refused(when: str) -> None:
+    with pytest.raises(ValueError, match="write a comparison such as"):
+        Gate(metric="m", when=when)
 
 
 def test_the_reason_has_the_numbers() -> None:
     gate = Gate(metric="intent.accuracy", when=">= base + 0.05", significant=True)
-    result = decide(gate, score=_score(0.4), base=_score(0.41), difference=_difference(-0.01, 0.7))
+    result = decide(gate, score=_score(0.4), base=Against(_score(0.41), _difference(-0.01, 0.7)))
     assert not result.passed
     assert result.reason == (
         "intent.accuracy is 0.4 [0.3, 0.5], not >= 0.46 (base 0.41 + 0.05); "
@@ -74,7 +98,7 @@ def test_the_reason_has_the_numbers() -> None:
 
 
 def test_no_failed_gate_raises_nothing() -> None:
-    require([decide(Gate(metric="m", when=">= 0"), score=_score(1), base=_score(1), difference=None)], where="x")
+    require([decide(Gate(metric="m", when=">= 0"), score=_score(1), base=Against(_score(1)))], where="x")
 
 
 def test_unknown_keys_are_refused_with_the_known_ones() -> None:
@@ -103,6 +127,8 @@ def test_known_keys_of_the_defaults() -> None:
         "intent.accuracy",
         "intent.macro_f1",
         "intent.unparseable",
+        "intent.out_of_scope_recall",
+        "intent.false_accept",
         "intent_choice.accuracy",
         "latency.p50_s",
         "latency.p95_s",

@@ -78,6 +78,31 @@ def test_long_prompts_are_cut_on_the_left_and_counted(tokenizer: ChatTokenizer) 
         prompt_room(512, 500, where="evaluate.max_new_tokens")
 
 
+LLAMA = (
+    "{{ bos_token }}{% for m in messages %}{{ '[' + m.role + ']' + m.content }}"
+    "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '[assistant]' }}{% endif %}"
+)
+
+
+@pytest.mark.parametrize(("template", "keeps"), [(LLAMA, True), (tiny.TEMPLATE, False)])
+def test_a_begin_token_stays_in_front_of_a_cut_prompt_as_in_training(
+    tmp_path: Path, template: str, keeps: bool
+) -> None:
+    """A Llama's begin token stands once and stays; ChatML's opens every turn and goes with the turn that is cut."""
+    tiny.write_tokenizer(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(template)
+    cutter = ChatTokenizer.load(tmp_path)
+    assert cutter.bos_marks_turns is not keeps
+    (prompt,) = build_prompts(_config(), LABELS, [PLAIN], cutter, system="tuned", room=20)
+    whole = cutter.prompt_ids(PLAIN.prompt)
+    assert prompt.ids == ([whole[0], *whole[-19:]] if keeps else whole[-20:])
+    assert (len(prompt.ids), prompt.cut_tokens) == (20, len(whole) - 20)
+    answer = len(cutter.messages_ids(PLAIN.messages)) - len(whole)
+    (trained,) = cutter.examples(PLAIN, max_length=20 + answer - (0 if keeps else 1))
+    assert list(trained.input_ids[:20]) == prompt.ids, "what is asked is what was trained"
+
+
 def test_groups_begin_alike_and_small_ones_are_together() -> None:
     def prompt(group: str, is_intent: bool) -> Prompt:
         return Prompt(PLAIN, [1], is_intent, False, 0, group)

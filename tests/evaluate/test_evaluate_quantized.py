@@ -10,7 +10,7 @@ import pytest
 from tunewright.core.errors import ConfigError
 from tunewright.core.scoring import Measured, Sample, mean_of_rows
 from tunewright.evaluate.config import EvaluateConfig
-from tunewright.evaluate.quantized import base_samples, judge
+from tunewright.evaluate.quantized import judge, samples_of
 
 GATE = {"metric": "intent.accuracy", "when": ">= base + 0.05", "significant": True, "on": ["quantized"]}
 
@@ -66,4 +66,18 @@ def test_without_such_a_gate_there_is_no_judge_and_another_metric_is_refused() -
 
 def test_base_answers_come_from_samples() -> None:
     row = {"id": "a", "prompt": "p", "reference": "r", "base": "b", "tuned": "t", "metadata": {"k": 1}}
-    assert base_samples([row])["a"].prediction == "b"
+    assert samples_of([row], "base")["a"].prediction == "b"
+    assert samples_of([row], "promoted") == {}, "a model that was not asked has no answers"
+
+
+def test_a_gate_on_the_promoted_model_uses_its_answers_or_the_base() -> None:
+    """14 of 40 are above the base's 10 and below the promoted model's 20."""
+    gate = config(when=">= promoted", significant=False)
+    promoted = {sample.id: sample for sample in answers(20)}
+    decide = judge(gate, exact, BASE, seed=7, promoted=promoted)
+    assert decide is not None
+    assert "intent.accuracy is 0.35 [0.2213, 0.5049], not >= 0.5 (promoted 0.5)" in decide(answers(14))
+    assert decide(answers(20)) == ""
+    alone = judge(gate, exact, BASE, seed=7)
+    assert alone is not None
+    assert alone(answers(14)) == "" and "the base stands in" in alone(answers(9))

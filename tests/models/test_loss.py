@@ -97,3 +97,14 @@ def test_mean_loss_is_transformers_loss_and_restores_the_attention(model: Any) -
     assert found == pytest.approx(float(expected), rel=1e-5)
     assert count == row.trained == 14
     assert model.config._attn_implementation == "sdpa"
+
+
+def test_an_evaluation_before_it_does_not_break_the_training(model: Any) -> None:
+    """The mask of a shared start is made once, here by an evaluation that records no gradients."""
+    model.set_attn_implementation(ATTENTION)
+    rows = with_prefixes()
+    with torch.inference_mode():
+        before = packed_loss(model, rows)
+    loss = packed_loss(model, rows)
+    assert float(loss) == pytest.approx(float(before))
+    assert any(gradient.abs().sum() > 0 for gradient in gradients(model, loss).values())

@@ -28,4 +28,4 @@ if __name__ == "__main__":
     loaded = kit.tiny()
     slow = type(loaded)(SlowModel(loaded.model, float(sys.argv[1])), loaded.tokenizer, loaded.context)
     config = ServeConfig(port=0, shutdown_timeout_s=float(sys.argv[2]))
-    Server(TransformersEngine(lambda: slow, batch_size=4, queue=4), config, model_name=kit.MODEL).run()
+    Server(TransformersEngine(lambda: slow, batch_size=4, queue=4), config, kit.named()).run()

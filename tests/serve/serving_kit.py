@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer
 
 from tunewright.models.config import ModelConfig
 from tunewright.models.load import load_model
 from tunewright.models.source import resolve
 from tunewright.models.tokens import ChatTokenizer
+from tunewright.serve.app import Parts
 from tunewright.serve.config import ServeConfig
 from tunewright.serve.engine import Loaded, TransformersEngine
 from tunewright.serve.server import Server, in_thread
+from tunewright.serve.wire import Model
 
 MODEL = "desk"
 DEADLINE_S = 60.0
@@ -64,12 +67,44 @@ def tiny(*, ends: bool = False) -> Loaded:
     return Loaded(HeldModel(model), tokenizer, 512)
 
 
+class ScriptedModel(HeldModel):
+    """Says `script` (token ids) to every prompt, one request at a time. asked: the ids of the last prompt."""
+
+    def __init__(self, model: Any, script: Sequence[int]) -> None:
+        super().__init__(model)
+        self.script = list(script)
+        self.asked: list[int] = []
+        self._place = 0
+
+    def __call__(self, **inputs: Any) -> Any:
+        output = super().__call__(**inputs)
+        if inputs["input_ids"].shape[1] > 1:
+            self.asked, self._place = inputs["input_ids"][0].tolist(), 0
+        output.logits[:, -1] = -1e9  # sure at any temperature
+        output.logits[:, -1, self.script[self._place]] = 1
+        self._place += 1
+        return output
+
+
+def with_template(loaded: Loaded, source: str) -> Loaded:
+    """The same model and vocabulary with another chat template."""
+    known = loaded.tokenizer
+    tokenizer = ChatTokenizer(Tokenizer.from_file(str(tiny_folder() / "tokenizer.json")), known.settings, source, [])
+    tokenizer.end_ids = known.end_ids
+    return Loaded(loaded.model, tokenizer, loaded.context)
+
+
+def named(name: str = MODEL, **parts: Any) -> Parts:
+    """The parts around an engine whose model has this name; without cache, jobs or log of questions by themselves."""
+    return Parts(Model(id=name, created=1), **parts)
+
+
 @contextlib.contextmanager
-def serving(loaded: Loaded, **settings: Any) -> Iterator[tuple[str, TransformersEngine]]:
+def serving(loaded: Loaded, parts: Parts | None = None, **settings: Any) -> Iterator[tuple[str, TransformersEngine]]:
     """(URL, engine) of a running server; the gate is open again at the end."""
     config = ServeConfig(port=0, **{"shutdown_timeout_s": 5, **settings})
     engine = TransformersEngine(lambda: loaded, batch_size=config.batch_size, queue=config.queue)
-    with in_thread(Server(engine, config, model_name=MODEL, log=lambda _: None)) as url:
+    with in_thread(Server(engine, config, parts or named(), log=lambda _: None)) as url:
         try:
             yield url, engine
         finally:

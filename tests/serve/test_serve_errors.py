@@ -12,11 +12,12 @@ import pytest
 import serving_kit as kit
 from pydantic import ValidationError
 
-from tunewright.models.template import ChatTemplate
 from tunewright.serve.config import ServeConfig
 
 GOOD = {"model": kit.MODEL, "messages": kit.HELLO, "max_tokens": 2}
 TOOL = {"type": "function", "function": {"name": "f"}}
+CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+BAD = {"name": "f", "arguments": "[1]"}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
 
 
@@ -48,6 +49,27 @@ def envelope(response: httpx.Response, status: int) -> dict:
         ({"n": True}, "n"),
         ({"tools": [TOOL]}, "tools"),
         ({"tool_choice": "auto"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": TOOL}, "tool_choice"),
+        ({"tools": [TOOL], "parallel_tool_calls": False}, "parallel_tool_calls"),
+        ({"tools": [TOOL, TOOL]}, "tools[1].function.name"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [TOOL["function"]]}, "tools[0].type"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0].function.name"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}]},
+            "tools[0].function.parameters",
+        ),
+        ({"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}, "tools[0].function.strict"),
+        ({"messages": [{"role": "user", "content": "Hi", "tool_calls": [CALL]}]}, "messages[0].tool_calls"),
+        ({"messages": [{"role": "user", "content": "Hi", "tool_call_id": "a"}]}, "messages[0].tool_call_id"),
+        ({"messages": [*kit.HELLO, {"role": "tool", "content": "1"}]}, "messages[1].tool_call_id"),
+        ({"messages": [*kit.HELLO, {"role": "tool", "content": "1", "tool_call_id": "a"}]}, "messages[1].tool_call_id"),
+        (
+            {"messages": [*kit.HELLO, {"role": "assistant", "tool_calls": [CALL | {"function": BAD}]}]},
+            "messages[1].tool_calls[0].function.arguments",
+        ),
+        ({"messages": [*kit.HELLO, {"role": "assistant", "tool_calls": [CALL]}]}, "messages[1].tool_calls"),
         ({"functions": [{"name": "f"}]}, "functions"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"logprobs": True}, "logprobs"),
@@ -123,11 +145,10 @@ def test_without_max_tokens_the_answer_fills_what_the_context_leaves(url):
 
 
 def test_a_template_refusal_is_400_with_its_message():
-    loaded = kit.tiny()
-    loaded.tokenizer.template = ChatTemplate(
+    loaded = kit.with_template(
+        kit.tiny(),
         "{% if messages[-1]['role'] != 'user' %}{{ raise_exception('The last turn must be the user') }}{% endif %}"
         "{% for message in messages %}{{ message['content'] }}{% endfor %}",
-        {},
     )
     with kit.serving(loaded) as (url, _):
         messages = [*kit.HELLO, {"role": "assistant", "content": "I am"}]
@@ -136,7 +157,7 @@ def test_a_template_refusal_is_400_with_its_message():
 
 
 def test_unknown_path_and_wrong_method_have_the_envelope(url):
-    assert envelope(httpx.get(f"{url}/v1/completions"), 404)["code"] == "unknown_url"
+    assert envelope(httpx.get(f"{url}/v1/nowhere"), 404)["code"] == "unknown_url"
     assert envelope(httpx.get(f"{url}/docs"), 404)["code"] == "unknown_url"
     assert envelope(httpx.get(f"{url}/v1/models/"), 404)["code"] == "model_not_found"
     wrong = httpx.get(f"{url}/v1/chat/completions")

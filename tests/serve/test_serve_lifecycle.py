@@ -102,9 +102,16 @@ def test_requests_join_a_running_batch_between_steps():
     with kit.serving(loaded) as (url, engine), ThreadPoolExecutor(1) as pool, streamed(url) as response:
         lines = response.iter_lines()
         next(lines)
-        short = pool.submit(post, url, max_tokens=3).result()
-        assert short.status_code == 200
-        assert engine.outstanding == 1, "the long answer is still running when the short one, which came later, is done"
+        loaded.model.gate.clear()
+        long = engine._running[0].request
+        later = pool.submit(post, url, max_tokens=3)
+        kit.until(lambda: len(engine._waiting) == 1, "the short one is accepted while the long one runs")
+        short = engine._waiting[0].request
+        loaded.model.gate.set()
+        assert later.result().status_code == 200
+        assert [line for line in lines if line][-1] == "data: [DONE]"
+    assert (len(short.output_ids), len(long.output_ids)) == (3, 200)
+    assert short.created + short.seconds < long.created + long.seconds, "the short one, which came later, ended first"
 
 
 def test_long_prompts_join_one_at_a_time_and_short_ones_together():
@@ -187,7 +194,7 @@ def test_ready_is_503_while_loading_and_requests_are_refused():
 
     said: list[str] = []
     server = Server(
-        TransformersEngine(load, batch_size=1, queue=1), ServeConfig(port=0), model_name="m", log=said.append
+        TransformersEngine(load, batch_size=1, queue=1), ServeConfig(port=0), kit.named("m"), log=said.append
     )
     url = server.url
     thread = threading.Thread(target=server.run)
@@ -216,7 +223,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_with_its_error():
     def load():
         raise ArtifactError("the weights are gone", where="here")
 
-    server = Server(TransformersEngine(load, batch_size=1, queue=1), ServeConfig(port=0), model_name="m")
+    server = Server(TransformersEngine(load, batch_size=1, queue=1), ServeConfig(port=0), kit.named("m"))
     with pytest.raises(ArtifactError, match="the weights are gone"), in_thread(server):
         raise AssertionError("a server without a model is not ready")
 
@@ -233,7 +240,7 @@ def test_answers_that_outlast_the_drain_are_cancelled_with_an_error():
     loaded = kit.tiny()
     config = ServeConfig(port=0, shutdown_timeout_s=0)
     engine = TransformersEngine(lambda: loaded, batch_size=4, queue=1)
-    server = Server(engine, config, model_name=kit.MODEL, log=lambda _: None)
+    server = Server(engine, config, kit.named(), log=lambda _: None)
     with ThreadPoolExecutor(1) as pool, in_thread(server) as url, streamed(url) as response:
         lines = response.iter_lines()
         next(lines)

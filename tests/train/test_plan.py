@@ -33,6 +33,19 @@ def test_steps_by_tokens_stay_below_the_limit_unless_one_row_is_longer() -> None
         assert tokens <= 64 or len(step) == 1
 
 
+def test_steps_in_place_of_epochs() -> None:
+    """The same rows in the same order as by epochs, cut after the number of steps, past one epoch where needed."""
+    by_epochs = plan_steps(rows(*[5] * 10), epochs=3, rows_per_step=4, seed=1)
+    for wanted in (1, 3, 7, 9):
+        plan = plan_steps(rows(*[5] * 10), steps=wanted, rows_per_step=4, seed=1)
+        assert plan.steps == by_epochs.steps[:wanted]
+        assert plan.per_epoch == 3
+
+
+def test_three_epochs_of_32_rows_by_default() -> None:
+    assert [len(step) for step in plan_steps(rows(*[5] * 40), seed=1).steps] == [32, 8] * 3
+
+
 def test_same_seed_same_plan() -> None:
     one, two, other = (
         plan_steps(rows(*[5] * 10), epochs=2, rows_per_step=3, tokens_per_step=None, seed=seed).steps

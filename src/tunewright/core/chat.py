@@ -10,7 +10,11 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 
 class Message(BaseModel):
-    """One turn. `content` is None only beside `tool_calls`. `train` None means: assistant turns are trained."""
+    """One turn. `content` is None only beside `tool_calls`. `train` None means: assistant turns are trained.
+
+    Reasoning stands at the beginning of `content` as a `<think>` block, so that every rule sees it; templates that have
+    a key for it get it there (models/turn_form.py). tool_call_id, name: of a tool's turn, which call it answers.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -18,6 +22,8 @@ class Message(BaseModel):
     content: str | None
     train: bool | None = None
     tool_calls: tuple[dict[str, Any], ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
 
     @property
     def trained(self) -> bool:
@@ -29,6 +35,10 @@ class Message(BaseModel):
         shown: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.tool_calls:
             shown["tool_calls"] = list(self.tool_calls)
+        if self.tool_call_id is not None:
+            shown["tool_call_id"] = self.tool_call_id
+        if self.name is not None:
+            shown["name"] = self.name
         return shown
 
 

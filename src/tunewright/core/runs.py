@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -270,10 +270,10 @@ def _lineage_faults(workspace: Workspace, artifact: Artifact) -> list[str]:
     return faults
 
 
-def prunable(workspace: Workspace, keep: int) -> list[Path]:
+def prunable(workspace: Workspace, keep: int, in_use: Sequence[Path] = ()) -> list[Path]:
     """Folders that `prune --keep` removes: unfinished ones that nobody is writing, and finished ones that are
-    neither among the `keep` newest of their stage nor inputs of one that stays."""
-    kept: set[Path] = set()
+    neither among the `keep` newest of their stage, nor `in_use`, nor inputs of one that stays."""
+    kept: set[Path] = {path.resolve() for path in in_use if (path / manifest.NAME).exists()}
     for stage in STAGES:
         kept |= {artifact.path.resolve() for artifact in workspace.finished(stage)[-keep:]}
     pending = list(kept)

@@ -97,6 +97,8 @@ def _lines(one: FileCheck) -> Iterator[str]:
         return
     counts = "  ".join(f"{name} {count}" for name, count in one.counts.items())
     yield f"{one.path} ({one.format}, {one.encoding}): {counts}"
+    if not one.findings:
+        yield "  nothing found"
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in one.findings:
         groups.setdefault((finding.action, finding.code), []).append(finding)
@@ -122,7 +124,8 @@ def check(paths: Sequence[str], recipe: Recipe, *, root: Path, max_chars: int, e
             sources = locate_sources(root, (("shared", (path,)),), max_chars=max_chars, encoding=encoding)
             found += [_check(source, recipe, check=proof, max_chars=max_chars) for source in sources]
         except TunewrightError as error:
-            found.append(FileCheck(path, error=f"{error.problem}{f'; {error.fix}' if error.fix else ''}"))
+            fix = error.fix if (root / path).exists() else "check the path"
+            found.append(FileCheck(path, error=f"{error.problem}{f'; {fix}' if fix else ''}"))
     return Checked(tuple(found))
 
 

@@ -53,7 +53,7 @@ def pick(
     seed: int,
     is_cut: Callable[[Conversation], bool] | None = None,
 ) -> list[Chosen]:
-    """At most `count` rows (the form of `Conversation.to_row`), each once: the longest and the shortest in characters,
+    """At most `count` rows (the form of `Conversation.to_row`), each once: the longest and the shortest in bytes,
     the longest whose prompt is cut, one with several answers, and rows drawn with `seed`. Or the row `row_id` alone.
 
     The rows are read once and few are held. Raises ConfigError for an id that is not among them, and for no rows.
@@ -62,9 +62,9 @@ def pick(
         return [_by_id(artifact_rows, split, row_id)]
     longest, shortest, turns, drawn = _Best(_LONGEST), _Best(1), _Best(1), _Best(count)
     for number, row in enumerate(artifact_rows):
-        chars, draw = _chars(row), _draw(seed, str(row["id"]))
-        longest.offer(-chars, number, row)
-        shortest.offer(chars, number, row)
+        size, draw = _size(row), _draw(seed, str(row["id"]))
+        longest.offer(-size, number, row)
+        shortest.offer(size, number, row)
         drawn.offer(draw, number, row)
         if sum(turn["role"] == "user" for turn in row["conversation"]) > 1:
             turns.offer(draw, number, row)
@@ -127,8 +127,10 @@ def _common(one: str, other: str) -> int:
     return next((number for number, (left, right) in pairs if left != right), min(len(one), len(other)))
 
 
-def _chars(row: Mapping[str, Any]) -> int:
-    return sum(len(turn.get("content") or "") + len(str(turn.get("tool_calls") or "")) for turn in row["conversation"])
+def _size(row: Mapping[str, Any]) -> int:
+    """Bytes as UTF-8, which are near to tokens in every script: a Han character is about as many as half a word."""
+    texts = (f"{turn.get('content') or ''}{turn.get('tool_calls') or ''}" for turn in row["conversation"])
+    return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
 
 
 def _draw(seed: int, row_id: str) -> int:

@@ -28,6 +28,7 @@ RULES = Registry(
         "domain": Entry("tunewright.data.rules.domain:Domain", "tunewright.data.rules.options:DomainOptions"),
         "redact": Entry("tunewright.data.rules.redact:Redact", "tunewright.data.rules.options:RedactOptions"),
         "secrets": Entry("tunewright.data.rules.secrets:Secrets", "tunewright.data.rules.options:SecretsOptions"),
+        "toxicity": Entry("tunewright.data.rules.toxicity:Toxicity", "tunewright.data.rules.options:ToxicityOptions"),
         "forged_turns": Entry(
             "tunewright.data.rules.forged_turns:ForgedTurns", "tunewright.data.rules.options:ForgedTurnsOptions"
         ),

@@ -20,12 +20,13 @@ class Masked:
     kind: str
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Draft:
     """Turns have known roles and text content (None only beside tool_calls); their order may still be wrong.
 
     tallies: numbers that are summed over all rows and shown in the report, such as {"pii.phone": 2}; masked: texts to
-    write to the mapping file where a rule's options ask for one.
+    write to the mapping file where a rule's options ask for one. Nothing changes a draft; it is not frozen because
+    there are some a row and a frozen dataclass takes five times as long to make.
     """
 
     turns: tuple[Message, ...]

@@ -6,19 +6,22 @@ import json
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import IO, Any
 
 from tunewright.core.events import Progress
 from tunewright.data.account import Account
+from tunewright.data.collection import seldom_collected
+from tunewright.data.disk_meter import DiskMeter
 from tunewright.data.draft import Masked
 from tunewright.data.duplicates.exact import Seen
 from tunewright.data.findings import Action, Finding, Note, Place, locate
-from tunewright.data.prepare import Usable
+from tunewright.data.prepare import Outcome
 from tunewright.data.reading.record import Record
 from tunewright.data.reading.records import read_records
 from tunewright.data.sources import Pool, Source
 from tunewright.data.splits.assign import Member
-from tunewright.data.spool import Spool, row_line
+from tunewright.data.spool import Spool
 from tunewright.data.tokens.columns import TokenColumns
 from tunewright.data.workers import Prepared
 
@@ -43,19 +46,21 @@ class Gathered:
     metadata_keys: set[str] = field(default_factory=set)
     masked: list[tuple[str, Masked]] = field(default_factory=list)
 
-    def add(self, prepared: Prepared, usable: Usable, pool: Pool) -> None:
-        """Keeps what later steps need of a row."""
-        self.spool.append(row_line(usable.conversation.to_row()))
+    def add(self, prepared: Prepared, outcome: Outcome, pool: Pool) -> None:
+        """Keeps what later steps need of a usable row. outcome: of all that is known of it by now."""
+        usable = outcome.usable
+        assert usable is not None
+        self.spool.append(usable.line)
         self.ids.append(prepared.id)
         self.pools.append(pool)
         self.members.append(usable.member)
-        assert prepared.outcome.action in ("kept", "repaired")
-        self.actions.append(prepared.outcome.action)
+        assert outcome.action in ("kept", "repaired")
+        self.actions.append(outcome.action)
         self.sources.append(self.account.open_source)
         self.lines.append(prepared.place.line)
         self.byte_offsets.append(prepared.place.byte_offset)
-        self.metadata_keys.update(usable.conversation.metadata)
-        self.masked += [(prepared.id, masked) for masked in prepared.outcome.masked]
+        self.metadata_keys.update(usable.metadata_keys)
+        self.masked += [(prepared.id, masked) for masked in outcome.masked]
         if usable.tokens:
             self.tokens.append(usable.tokens)
 
@@ -88,10 +93,19 @@ class Gathered:
         return [row for row, name in enumerate(self.pools) if name == pool]
 
 
-def gather(sources: Sequence[Source], reading: Iterator[Prepared], *, spool: Spool, quarantine: IO[Any]) -> Gathered:
+@seldom_collected()
+def gather(
+    sources: Sequence[Source],
+    reading: Iterator[Prepared],
+    *,
+    spool: Spool,
+    quarantine: IO[Any],
+    meter: DiskMeter | None = None,
+) -> Gathered:
     """Goes through the rows of all sources; writes those that cannot be used to `quarantine`, the others to `spool`.
 
-    reading: the prepared rows of `sources`, in order (`records_of`, `workers.prepare_all`).
+    reading: the prepared rows of `sources`, in order (`records_of`, `workers.prepare_all`); meter: the one that
+    `records_of` got, for the progress of archives.
 
     Exact duplicates are looked for among the sources of one pool, and taken out of the shared one only: a split that
     is given as a file stays as it is, since published test sets hold repeats. Raises ArtifactError for a source
@@ -101,11 +115,11 @@ def gather(sources: Sequence[Source], reading: Iterator[Prepared], *, spool: Spo
     total = sum(source.bytes for source in sources)
     with Progress("reading (bytes)", total) as progress:
         for source, prepared in _each(sources, reading, gathered.account):
-            progress.advance(prepared.size)
+            progress.advance(meter.since(source) if meter and source.is_packed else prepared.size)
             outcome = seen.settle(prepared.id, prepared.place, prepared.outcome, pool=source.pool)
             gathered.account.add(outcome)
             if outcome.usable:
-                gathered.add(Prepared(prepared.id, prepared.place, 0, None, outcome), outcome.usable, source.pool)
+                gathered.add(prepared, outcome, source.pool)
             elif outcome.action == "quarantined":
                 write_line(quarantine, quarantine_row(prepared.id, prepared.raw, outcome.findings))
     return gathered
@@ -133,10 +147,13 @@ def _open_next(sources: Sequence[Source], at: int, account: Account) -> int:
     return at + 1
 
 
-def records_of(sources: Sequence[Source], max_chars: int) -> Iterator[Record]:
-    """Every row of every source, not parsed yet."""
+def records_of(sources: Sequence[Source], max_chars: int, meter: DiskMeter | None = None) -> Iterator[Record]:
+    """Every row of every source, not parsed yet. meter: told of every stream that is opened."""
     for source in sources:
-        yield from read_records(source.path, source=source.name, layout=source.layout, max_chars=max_chars)
+        opened = partial(meter.opened, source.name) if meter else None
+        yield from read_records(
+            source.path, source=source.name, layout=source.layout, max_chars=max_chars, opened=opened
+        )
 
 
 def quarantine_row(row_id: str, raw: str | None, findings: Sequence[Finding]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from tunewright.core.chat import Conversation, Message
 from tunewright.core.erasures import raw_digest
@@ -19,25 +19,66 @@ from tunewright.data.config import RULES
 from tunewright.data.draft import Draft, Masked, RowRule, SampleRule, metadata_value
 from tunewright.data.duplicates.options import NearDuplicateOptions
 from tunewright.data.findings import Finding, Note, Rejection, locate, worst_action
-from tunewright.data.formats.recognise import Recognised, build, recognise
+from tunewright.data.formats.recognise import build, recognise
+from tunewright.data.plain_rows import plain_draft
 from tunewright.data.reading.rows import Row
 from tunewright.data.rules.forged_turns import ForgedTurns
 from tunewright.data.rules.redact import Redact
 from tunewright.data.rules.roles import check_targets
 from tunewright.data.splits.assign import Member, message_digest, question_digest
+from tunewright.data.spool import parsed, row_line, sealed
 from tunewright.data.tokens.check import RowTokens, TokenCheck
 
 
-@dataclass(frozen=True)
 class Usable:
-    """A row that goes on. tokens: over all its samples, None where no model was given."""
+    """A row that goes on. tokens: over all its samples, None where no model was given.
 
-    conversation: Conversation
-    member: Member
-    tokens: RowTokens | None
+    Between processes it travels as the line that is sealed: that is a third of the work of sending its turns.
+    """
+
+    __slots__ = ("_conversation", "_keys", "_line", "member", "tokens")
+
+    def __init__(
+        self, conversation: Conversation | None, member: Member, tokens: RowTokens | None, line: bytes = b""
+    ) -> None:
+        """One of conversation and line is enough."""
+        self.member, self.tokens = member, tokens
+        self._conversation, self._line = conversation, line
+        self._keys: tuple[str, ...] | None = None
+
+    @property
+    def conversation(self) -> Conversation:
+        """The row's turns and metadata."""
+        if self._conversation is None:
+            self._conversation = parsed(self._line)
+        return self._conversation
+
+    @property
+    def line(self) -> bytes:
+        """The row as it is sealed."""
+        if not self._line:
+            self._line = row_line(sealed(self.conversation))
+        return self._line
+
+    @property
+    def metadata_keys(self) -> tuple[str, ...]:
+        """The names in the metadata."""
+        return tuple(self.conversation.metadata) if self._keys is None else self._keys
+
+    def __getstate__(self) -> tuple[bytes, Member, RowTokens | None, tuple[str, ...]]:
+        return self.line, self.member, self.tokens, self.metadata_keys
+
+    def __setstate__(self, state: tuple[bytes, Member, RowTokens | None, tuple[str, ...]]) -> None:
+        self._line, self.member, self.tokens, self._keys = state
+        self._conversation = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Usable) and self.__getstate__() == other.__getstate__()
+
+    __hash__ = None  # type: ignore[assignment]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Outcome:
     """What became of a row: exactly one of four counts. `usable` is there for kept and repaired rows."""
 
@@ -79,9 +120,11 @@ class Preparation:
         tokens: TokenCheck | None = None,
         selection: Selection,
         is_lenient: bool = False,
+        fast: bool = True,
     ) -> None:
-        """is_lenient: a row that the template does not take is no fault, since the model is nobody's choice."""
-        self._is_lenient = is_lenient
+        """is_lenient: a row that the template does not take is no fault, since the model is nobody's choice; fast:
+        plain rows skip the questions of `formats`, False asks them of every row."""
+        self._is_lenient, self._fast = is_lenient, fast
         known = tokens.tokenizer.control_texts_in if tokens else None
         own = [rule.knowing(known) if known and isinstance(rule, ForgedTurns) else rule for rule in rules]
         self._rules = [rule for rule in own if isinstance(rule, RowRule)]
@@ -96,32 +139,50 @@ class Preparation:
         content = row.content
         if isinstance(content, Rejection):
             return self._quarantined(row, (), content)
+        plain = plain_draft(content.value) if self._fast else None
+        if plain is not None:
+            return self._continued(row, content.notes, *plain)
         found = recognise(content.value)
         if isinstance(found, Rejection):
             return self._quarantined(row, content.notes, found)
-        if not self._wanted(found):
+        if not self._wanted(found.metadata):
             return Outcome("filtered", format=found.format)
-        draft = self._repaired(found)
-        if isinstance(draft, Rejection):
-            return self._quarantined(row, (*content.notes, *found.notes), draft)
-        return self._outcome(row, draft, content.notes, found.format)
+        built = build(found)
+        if isinstance(built, Rejection):
+            return self._quarantined(row, (*content.notes, *found.notes), built)
+        return self._continued(row, content.notes, built, found.format, found.notes)
+
+    def _continued(
+        self, row: Row, read: tuple[Note, ...], draft: Draft, named: str, found: tuple[Note, ...] = ()
+    ) -> Outcome:
+        """From the draft of a row on. read, found: notes of the reader, and of finding its format."""
+        if not self._wanted(draft.metadata):
+            return Outcome("filtered", format=named)
+        repaired = self._repaired(draft)
+        if isinstance(repaired, Rejection):
+            return self._quarantined(row, (*read, *found), repaired)
+        return self._outcome(row, repaired, read, named)
 
     def _is_erased(self, row: Row) -> bool:
         erased = self._selection.erased
         return bool(erased) and row.raw is not None and raw_digest(row.raw) in erased
 
-    def _wanted(self, found: Recognised) -> bool:
-        return all(metadata_value(found.metadata, key) in values for key, values in self._selection.keep.items())
+    def _wanted(self, metadata: Mapping[str, Any]) -> bool:
+        keep = self._selection.keep
+        return not keep or all(metadata_value(metadata, key) in values for key, values in keep.items())
 
     def _outcome(self, row: Row, draft: Draft, notes: Sequence[Note], named: str) -> Outcome:
-        conversation = Conversation.model_construct(id=row.id, messages=draft.turns, metadata=draft.metadata)
+        conversation = Conversation(id=row.id, messages=draft.turns, metadata=draft.metadata)
         samples = samples_of(conversation, draft, self._samplers)
         usable = self._usable(conversation, samples)
         if isinstance(usable, Rejection):
             return self._quarantined(row, (*notes, *draft.notes), usable)
         asks = self._tokens if usable.tokens else None
         proven = [note for sample in samples for note in asks.notes(sample)] if asks else []
-        findings = self._located(row, (*notes, *draft.notes, *proven))
+        found = (*notes, *draft.notes, *proven)
+        if not found:
+            return Outcome("kept", (), usable, draft.tallies, draft.masked, named)
+        findings = self._located(row, found)
         return Outcome(worst_action(findings), tuple(findings), usable, draft.tallies, draft.masked, named)
 
     def _usable(self, conversation: Conversation, samples: Sequence[Conversation]) -> Usable | Rejection:
@@ -161,16 +222,14 @@ class Preparation:
             return [replace(finding, excerpt="") for finding in findings]
         return findings
 
-    def _repaired(self, found: Recognised) -> Draft | Rejection:
-        draft = build(found)
-        if self._selection.erased and isinstance(draft, Draft) and _digest(draft) in self._selection.erased:
+    def _repaired(self, draft: Draft) -> Draft | Rejection:
+        if self._selection.erased and _digest(draft) in self._selection.erased:
             return _ERASED
         for rule in self._rules:
-            if isinstance(draft, Rejection):
-                return draft
-            draft = rule.apply(draft)
-        if isinstance(draft, Rejection):
-            return draft
+            repaired = rule.apply(draft)
+            if isinstance(repaired, Rejection):
+                return repaired
+            draft = repaired
         system = self._selection.system
         if system and draft.turns and draft.turns[0].role != "system":
             draft = draft.changed([Message(role="system", content=system), *draft.turns])

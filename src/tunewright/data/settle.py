@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import IO, Any
 
 from tunewright.core.registry import PluginOptions
+from tunewright.data.collection import seldom_collected
 from tunewright.data.duplicates.conflicts import find_conflicts
 from tunewright.data.duplicates.options import NearDuplicateOptions
 from tunewright.data.duplicates.rule import NearDuplicate
@@ -16,6 +17,7 @@ from tunewright.data.splits.assign import clustered
 from tunewright.data.spool import Texts, row_line
 
 
+@seldom_collected()
 def settle_near(
     rows: Gathered, options: NearDuplicateOptions | None, *, seed: int, quarantine: IO[Any]
 ) -> tuple[Gathered, dict[str, Any]]:

@@ -29,6 +29,11 @@ class Source:
         """Size of the file."""
         return self.path.stat().st_size
 
+    @property
+    def is_packed(self) -> bool:
+        """Whether the file is an archive, whose rows are larger than what is read for them."""
+        return self.layout.compression != "none"
+
 
 def locate_sources(
     root: Path, pools: Sequence[tuple[Pool, Sequence[str]]], *, max_chars: int, encoding: str

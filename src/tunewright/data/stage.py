@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tunewright.core import files
 from tunewright.core.erasures import Erasures
 from tunewright.core.errors import ArtifactError, ConfigError, GateError
+from tunewright.core.manifest import InputRef
 from tunewright.core.runs import Artifact, Output, Workspace, begin
 from tunewright.data.agree import agreement, described, labeller, refuse_agreement
 from tunewright.data.augment.engine import input_files
 from tunewright.data.config import DataConfig
+from tunewright.data.disk_meter import DiskMeter
 from tunewright.data.enlarge import TrainDocuments, add_variants
 from tunewright.data.gather import QUARANTINE, Gathered, gather, records_of
 from tunewright.data.outside import OutsideSet
@@ -41,40 +43,33 @@ def run(workspace: Workspace, config: DataConfig, *, model: ModelConfig, seed: i
     quarantined than data.max_quarantined, or more leakage than data.max_leakage; the artifact is then sealed as not
     passed).
     """
-    sources = _sources(workspace.root, config)
-    outside = locate_sources(
-        workspace.root, (("shared", config.leakage_sets),), max_chars=config.max_chars, encoding=config.encoding
-    )
+    sources, outside = sources_of(workspace.root, config), leakage_sets_of(workspace.root, config)
     folder = resolve(model, workspace.root)
     tokenizer = ChatTokenizer.load(folder)
     limit = min(model.max_length or tokenizer.max_length, tokenizer.max_length)
     check = TokenCheck(tokenizer, max_length=limit)
     erasures = Erasures.load(workspace)
-    recipe = _recipe(config, folder, erasures, limit)
-    settings = {
-        **config.model_dump(mode="json", exclude={"workers"}),
-        "seed": seed,
-        "tokenizer": _identity(folder, check),
-    }
-    if erasures.sha256:
-        settings["erased"] = erasures.sha256
-    paths = [source.path for source in (*sources, *outside)] + input_files(config.augment, workspace.root)
-    inputs = tuple(workspace.source(path) for path in paths)
+    recipe = recipe_of(config, folder, erasures, limit)
+    settings = settings_of(config, tokenizer=identity_of(folder, check), erasures=erasures, seed=seed)
+    inputs = inputs_of(workspace, config, [*sources, *outside])
     output = begin(workspace, "data", settings, inputs)
     if isinstance(output, Artifact):
         _gate(output, config)
         return output
     workers = how_many(config.workers, sum(source.bytes for source in sources))
-    reading = prepare_all(records_of(sources, config.max_chars), recipe, check=check, workers=workers)
+    meter = DiskMeter()
+    records = records_of(sources, config.max_chars, meter)
+    reading = prepare_all(records, recipe, check=check, workers=workers)
     try:
         with Spool(output.path / SPOOL) as spool:
-            rows, near = _read(output, config, sources=sources, reading=reading, spool=spool, seed=seed)
+            rows, near = _read(output, config, sources=sources, reading=reading, meter=meter, spool=spool, seed=seed)
             return _write(output, config, rows, near=near, outside=outside, check=check, seed=seed)
     finally:
         output.release()
 
 
-def _sources(root: Path, config: DataConfig) -> list[Source]:
+def sources_of(root: Path, config: DataConfig) -> list[Source]:
+    """The files of all pools, looked at."""
     pools: tuple[tuple[Pool, tuple[str, ...]], ...] = (
         ("shared", config.sources),
         ("validation", config.split.validation_sources),
@@ -83,7 +78,14 @@ def _sources(root: Path, config: DataConfig) -> list[Source]:
     return locate_sources(root, pools, max_chars=config.max_chars, encoding=config.encoding)
 
 
-def _recipe(config: DataConfig, folder: Path, erasures: Erasures, max_length: int) -> Recipe:
+def leakage_sets_of(root: Path, config: DataConfig) -> list[Source]:
+    """The files that the training split is compared with."""
+    pools: tuple[tuple[Pool, tuple[str, ...]], ...] = (("shared", config.leakage_sets),)
+    return locate_sources(root, pools, max_chars=config.max_chars, encoding=config.encoding)
+
+
+def recipe_of(config: DataConfig, folder: Path | None, erasures: Erasures, max_length: int) -> Recipe:
+    """How rows are prepared. folder: of the tokenizer, None for no token check."""
     selection = Selection(
         keep=config.keep,
         system=config.system,
@@ -94,7 +96,20 @@ def _recipe(config: DataConfig, folder: Path, erasures: Erasures, max_length: in
     return Recipe(config.rules, selection, folder, max_length)
 
 
-def _identity(folder: Path, check: TokenCheck) -> dict[str, Any]:
+def settings_of(config: DataConfig, *, tokenizer: dict[str, Any], erasures: Erasures, seed: int) -> dict[str, Any]:
+    """What decides the result, apart from the files themselves."""
+    settings = {**config.model_dump(mode="json", exclude={"workers"}), "seed": seed, "tokenizer": tokenizer}
+    return {**settings, "erased": erasures.sha256} if erasures.sha256 else settings
+
+
+def inputs_of(workspace: Workspace, config: DataConfig, sources: Sequence[Source]) -> tuple[InputRef, ...]:
+    """Every file that decides the result, hashed. sources: of all pools and the leakage sets."""
+    paths = [source.path for source in sources] + input_files(config.augment, workspace.root)
+    return tuple(workspace.source(path) for path in paths)
+
+
+def identity_of(folder: Path, check: TokenCheck) -> dict[str, Any]:
+    """Which tokenizer, template and limit prove the rows."""
     return {
         "sha256": files.sha256(folder / "tokenizer.json"),
         "chat_template_sha256": check.tokenizer.template.sha256,
@@ -108,12 +123,13 @@ def _read(
     *,
     sources: list[Source],
     reading: Iterator[Prepared],
+    meter: DiskMeter,
     spool: Spool,
     seed: int,
 ) -> tuple[Gathered, dict[str, Any]]:
     """The usable rows, and the part of report.json on near duplicates."""
     with files.atomic_write(output.path / QUARANTINE) as quarantine:
-        rows = gather(sources, reading, spool=spool, quarantine=quarantine)
+        rows = gather(sources, reading, spool=spool, quarantine=quarantine, meter=meter)
         note_conflicts(rows)  # before near duplicates go: a label that contradicts makes them no less near
         return settle_near(rows, near_options(config.rules), seed=seed, quarantine=quarantine)
 

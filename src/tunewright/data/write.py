@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from tunewright.core import files
 from tunewright.core.chat import Conversation
+from tunewright.data.collection import seldom_collected
 from tunewright.data.draft import Draft, SampleRule
 from tunewright.data.gather import MAPPING, Gathered
 from tunewright.data.prepare import samples_of
@@ -17,6 +18,7 @@ from tunewright.data.splits.divide import NAMES
 from tunewright.data.spool import parsed, row_line
 
 
+@seldom_collected()
 def write_splits(
     folder: Path,
     rows: Gathered,
@@ -31,7 +33,8 @@ def write_splits(
     for name in NAMES:
         with files.atomic_write(folder / f"{name}.jsonl", "wb") as handle:
             chosen = (row for row, split in enumerate(splits) if split == name)
-            counts[name] = sum(_write_samples(handle, rows.spool.line(row), samplers, label) for row in chosen)
+            lines = rows.spool.lines(chosen)
+            counts[name] = sum(_write_samples(handle, line, samplers, label) for line in lines)
     return counts
 
 

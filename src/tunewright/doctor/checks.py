@@ -1,4 +1,4 @@
-"""All checks in order. Loads no torch, asks no network."""
+"""All checks in order. Loads no torch in this process, asks no network."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Protocol
 
 from tunewright.core.machine import has_fast_bfloat16
 from tunewright.doctor import hardware
+from tunewright.doctor.adapters import adapter_facts
 from tunewright.doctor.facts import Fact, failed, table
 from tunewright.doctor.libraries import library_facts, python_fact
 from tunewright.doctor.model import model_facts
@@ -47,6 +48,7 @@ def check(project: Project | None, root: Path) -> list[Fact]:
     facts = [
         python_fact(),
         *library_facts(),
+        *adapter_facts(),
         hardware.cpu_fact(dtype, has_bfloat16=has_fast_bfloat16(), has_gpu=bool(found)),
         hardware.gpu_fact(found, hardware.torch_version()),
         hardware.memory_fact(total, free),

@@ -51,21 +51,6 @@ def verdict(difference: Difference, *, higher_is_better: bool) -> str:
     return f"{'better' if is_better else 'worse'} (p {difference.p:.2g})"
 
 
-def document(
-    base: Mapping[str, Score], tuned: Mapping[str, Score], differences: Mapping[str, Difference]
-) -> dict[str, Any]:
-    """The numbers of scores.json: `base` and `tuned` by metric, `paired` with a verdict in words."""
-    paired = {
-        key: difference.model_dump() | {"verdict": verdict(difference, higher_is_better=tuned[key].higher_is_better)}
-        for key, difference in differences.items()
-    }
-    return {
-        "base": {key: score.model_dump() for key, score in base.items()},
-        "tuned": {key: score.model_dump() for key, score in tuned.items()},
-        "paired": paired,
-    }
-
-
 def right_rows(metric: RowMetric, measured: Measured, samples: Sequence[Sample]) -> list[bool | None]:
     """Whether each answer is right by a yes/no metric; None for rows that it does not score."""
     outcomes = iter(measured.statistics[:, 0])
@@ -78,9 +63,10 @@ def side_by_side(
     *,
     base_right: Sequence[bool | None],
     tuned_right: Sequence[bool | None],
+    promoted: Sequence[Sample] | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of samples.jsonl."""
-    return [
+    """Rows of samples.jsonl; `promoted` stands in them where that model was asked as well."""
+    rows = [
         {
             "id": ours.id,
             "prompt": ours.prompt,
@@ -93,3 +79,6 @@ def side_by_side(
         }
         for theirs, ours, was_right, is_right in zip(base, tuned, base_right, tuned_right, strict=True)
     ]
+    if promoted is not None:
+        rows = [row | {"promoted": sample.prediction} for row, sample in zip(rows, promoted, strict=True)]
+    return rows

@@ -9,25 +9,32 @@ from pydantic import Field, field_validator
 
 from tunewright.core.config import Section
 from tunewright.core.registry import Chosen, Entry, PluginOptions, Registry
+from tunewright.evaluate.metrics.options import RowMetricOptions
 
+_OPTIONS = "tunewright.evaluate.metrics.options"
 METRICS = Registry(
     "metrics",
     {
         "intent": Entry("tunewright.evaluate.metrics.intent:Intent", "tunewright.evaluate.config:IntentOptions"),
         "bleu": Entry("tunewright.evaluate.metrics.bleu:Bleu", "tunewright.evaluate.config:BleuOptions", "evaluate"),
         "rouge": Entry("tunewright.evaluate.metrics.rouge:Rouge", "tunewright.evaluate.config:RougeOptions"),
+        "chrf": Entry("tunewright.evaluate.metrics.chrf:Chrf", f"{_OPTIONS}:ChrfOptions"),
+        "exact": Entry("tunewright.evaluate.metrics.exact:Exact", f"{_OPTIONS}:ExactOptions"),
+        "contains": Entry("tunewright.evaluate.metrics.contains:Contains", f"{_OPTIONS}:ContainsOptions"),
+        "json_schema": Entry("tunewright.evaluate.metrics.json_schema:JsonSchema", f"{_OPTIONS}:JsonSchemaOptions"),
+        "slots": Entry("tunewright.evaluate.metrics.slots:Slots", f"{_OPTIONS}:SlotsOptions"),
+        "math": Entry("tunewright.evaluate.metrics.math:Math", f"{_OPTIONS}:MathOptions"),
+        "refusal": Entry("tunewright.evaluate.metrics.refusal:Refusal", f"{_OPTIONS}:RefusalOptions"),
+        "compat": Entry("tunewright.evaluate.metrics.compat:Compat", f"{_OPTIONS}:CompatOptions"),
+        "toxicity": Entry(
+            "tunewright.evaluate.metrics.toxicity:Toxicity",
+            "tunewright.evaluate.metrics.toxicity_options:ToxicityOptions",
+        ),
         "latency": Entry(
             "tunewright.evaluate.metrics.latency:Latency", "tunewright.evaluate.config:LatencyOptions", "train"
         ),
     },
 )
-
-
-class RowMetricOptions(PluginOptions):
-    """A metric over answers; `where` keeps the rows it applies to."""
-
-    where: dict[str, str] = {}
-    """Only rows with these metadata values, for example `{metadata.task: answer}`."""
 
 
 class IntentOptions(RowMetricOptions):
@@ -36,6 +43,8 @@ class IntentOptions(RowMetricOptions):
     name: Literal["intent"] = "intent"
     label: str = "metadata.intent"
     """The metadata key that holds the right label."""
+    out_of_scope: tuple[str, ...] = ("out_of_scope", "out-of-scope", "oos")
+    """Labels of questions that belong to no intent; measured apart where a row has one."""
     labels_in_prompt: Literal["none", "base", "all"] = "base"
     """Who is shown the list of labels: the base model needs it for a fair chance, the tuned one has learned them."""
 
@@ -66,20 +75,29 @@ class Gate(Section):
     metric: str
     """Flat metric key such as `intent.accuracy`."""
     when: str
-    """A comparison with the base model or a number: `>= base + 0.05`, `<= base * 1.1`, `>= 0.8`."""
+    """A comparison with the base model, the promoted model or a number: `>= base + 0.05`, `<= promoted * 1.1`,
+    `>= 0.8`. As long as nothing is promoted, the base stands in for it."""
     significant: bool = False
-    """Also require that a difference from base is shown (p < 0.05)."""
-    on: tuple[Literal["tuned", "quantized"], ...] = ("tuned",)
+    """Also require that a difference from the base (or the promoted model) is shown: p < 0.05, by Holm's method where
+    it is not the primary metric."""
+    on: tuple[Literal["tuned", "quantized"], ...] = Field(default=("tuned",), min_length=1)
+    undecidable: Literal["refuse", "warn"] = "refuse"
+    """What happens when the test rows are too few to show the difference that a significant gate names."""
 
     @field_validator("when")
     @classmethod
     def _is_comparison(cls, value: str) -> str:
         if not GATE.fullmatch(value):
-            raise ValueError("write a comparison such as '>= base + 0.05', '<= base * 1.1' or '>= 0.8'")
+            raise ValueError("write a comparison such as '>= base + 0.05', '<= promoted * 1.1' or '>= 0.8'")
         return value
 
+    @property
+    def names_promoted(self) -> bool:
+        """Whether it compares with the promoted model."""
+        return "promoted" in self.when
 
-GATE = re.compile(r"\s*(>=|<=|>|<)\s*(?:(base)\s*(?:([+\-*])\s*(\d+(?:\.\d+)?))?|(-?\d+(?:\.\d+)?))\s*")
+
+GATE = re.compile(r"\s*(>=|<=|>|<)\s*(?:(base|promoted)\s*(?:([+\-*])\s*(\d+(?:\.\d+)?))?|(-?\d+(?:\.\d+)?))\s*")
 
 
 class EvaluateConfig(Section):

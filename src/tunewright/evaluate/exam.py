@@ -131,7 +131,8 @@ def _score(
             is_intent = measured.metric.startswith("intent")
             note = f"|labels in prompt:{'yes' if labels_shown else 'no'}" if is_intent else ""
             found.append(dataclasses.replace(measured, signature=f"{measured.signature}{note}"))
-            if measured.yes_no and measured.higher_is_better:
+            applying = sum(metric.applies(sample.metadata) for sample in samples)
+            if measured.yes_no and measured.higher_is_better and len(measured.statistics) == applying:
                 rights[measured.metric] = right_rows(metric, measured, samples)
         floors |= wrong_answer_floors(metric, samples, seed=exam.seed)
     unknown: list[bool | None] = [None] * len(samples)

@@ -68,10 +68,11 @@ def build_prompts(
 ) -> list[Prompt]:
     """A prompt for each row, at most `room` tokens long, cut on the left as in training."""
     options = intent_options(config)
+    bos = begin_token(tokenizer)
     prompts = []
     for row in rows:
         messages = messages_for(config, labels, row, system=system)
-        ids, cut = cut_left(tokenizer.prompt_ids(messages, tools=tools_of(row.metadata)), room)
+        ids, cut = cut_left(tokenizer.prompt_ids(messages, tools=tools_of(row.metadata)), room, bos=bos)
         is_intent = options is not None and has_label(options, row.metadata)
         listed = messages != row.prompt
         turn = next((message.content or "" for message in messages if message.role == "system"), "")
@@ -79,9 +80,16 @@ def build_prompts(
     return prompts
 
 
-def cut_left(ids: list[int], room: int) -> tuple[list[int], int]:
-    """The last `room` ids, and how many are gone."""
+def begin_token(tokenizer: ChatTokenizer) -> int:
+    """Id of the token that begins a sequence, -1 for none: one that opens every turn is no begin of the sequence."""
+    return -1 if tokenizer.bos_marks_turns else tokenizer.bos_id
+
+
+def cut_left(ids: list[int], room: int, *, bos: int) -> tuple[list[int], int]:
+    """The last `room` ids, and how many are gone. bos: the begin token, which stays in front as in training."""
     cut = max(0, len(ids) - room)
+    if cut and ids[0] == bos:
+        return [bos, *ids[cut + 1 :]], cut
     return ids[cut:], cut
 
 

@@ -20,12 +20,20 @@ def table(scores: Mapping[str, Any]) -> str:
             f"{_number(paired['high'], tuned)}]"
         )
         rows.append(
-            (name, _score(base, unit), _score(tuned, unit), str(tuned["n"]), difference, f"{paired['p']:.2g}",
+            (name, _score(base, unit), _score(tuned, unit), str(tuned["n"]), difference, f"{_counted(paired):.2g}",
              paired["verdict"].partition(" (")[0])
         )  # fmt: skip
     lines = _aligned(rows)
+    corrected = sum("p_holm" in paired for paired in scores["paired"].values()) - 1
+    if corrected > 1:
+        lines.append(f"* primary; p of the {corrected} further metrics is corrected for their number (Holm)")
     lines += [f"gate {'passed' if gate['passed'] else 'FAILED'}: {gate['reason']}" for gate in scores["gates"]]
     return "\n".join(lines)
+
+
+def _counted(paired: Mapping[str, Any]) -> float:
+    """The p value that the verdict goes by."""
+    return float(paired.get("p_holm", paired["p"]))
 
 
 def _score(score: Mapping[str, Any], unit: str) -> str:

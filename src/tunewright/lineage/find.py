@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunewright.core.errors import ConfigError
 from tunewright.core.runs import Workspace
 from tunewright.lineage.chain import Node, influence, nodes, roots
 from tunewright.lineage.query import Kind, Query, normal, row_id_of, visible
@@ -117,12 +118,18 @@ def _noted(notes: Sequence[str]) -> list[str]:
 
 def find(workspace: Workspace, sources: Sequence[SourceFile], word: str, *, kind: Kind = "auto") -> FindResult:
     """Everything in the project that holds the row or derives from it. word: an id such as `raw/a.jsonl:3`, or a text;
-    kind auto: an id where some row has it, else a text.
+    kind auto: an id where some row has it, else a text; a note says which, where it could have been either.
 
-    Raises ConfigError for a text of fewer than two characters. Nothing is written.
+    Raises ConfigError for a text of fewer than two characters, and for an id that has not the form of one. Nothing is
+    written.
     """
     every = nodes(workspace)
-    search = Search(workspace, sources, every, Query(word, kind))
+    query = Query(word, kind)
+    if kind == "id" and not query.may_be_id:
+        raise ConfigError(
+            "this is no row id", where=repr(word), fix="ids look like raw/support.jsonl:17; or use --text"
+        )
+    search = Search(workspace, sources, every, query)
     hits = by_artifact(search.run())
     held = {name: _splits(found) for name, found in hits.items() if name}
     ids = {hit.id for found in hits.values() for hit in found if hit.id}
@@ -133,9 +140,19 @@ def find(workspace: Workspace, sources: Sequence[SourceFile], word: str, *, kind
         sources=tuple(hits.get("", ())),
         artifacts=kept,
         caches=tuple(workspace.relative(path) for path in _caches(workspace, ids)),
-        notes=tuple(_notes(search, sources, every)),
+        notes=(*_taken_as(search), *_notes(search, sources, every)),
         targets=search.targets,
     )
+
+
+def _taken_as(search: Search) -> list[str]:
+    """How a word that could be an id or a text was read."""
+    query = search.query
+    if query.kind != "auto" or not query.may_be_id:
+        return []
+    if search.kind == "id":
+        return [f"'{query.word}' is the id of a row here and was taken as one; --text looks for it as a text"]
+    return [f"no row has the id '{query.word}': it was looked for as a text"]
 
 
 def _splits(hits: Sequence[Hit]) -> tuple[str, ...]:

@@ -27,6 +27,11 @@ def cache_of(layers: Layers) -> Any:
     return cache
 
 
+def length(layers: Layers) -> int:
+    """Columns of the cache; 0 for an empty one."""
+    return layers[0][0].shape[2] if layers else 0
+
+
 def repeat(layers: Layers, rows: int) -> Layers:
     """One row's cache for `rows` rows (a view: it is copied when it is extended)."""
     return [(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)) for keys, values in layers]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tunewright.core.events import Progress
 from tunewright.models import cache as kv
+from tunewright.models.prefix import split
 from tunewright.models.tokens import ChatTokenizer
 
 Finish = Literal["stop", "length", "cancelled"]
@@ -58,20 +59,27 @@ class RunningBatch:
     """Rows that generate together. Not thread-safe: one thread calls `add` and `step`."""
 
     def __init__(self, model: Any, tokenizer: ChatTokenizer) -> None:
-        self.model, self.tokenizer = model, tokenizer
+        self.model, self._front = split(model)
+        self.tokenizer = tokenizer
         self.rows: list[Request] = []
         self._device = model.device
         self._cache: Any = None
         self._mask = torch.zeros(0, 0, dtype=torch.long, device=self._device)
         self._next = torch.zeros(0, dtype=torch.long, device=self._device)
         self._lengths = torch.zeros(0, dtype=torch.long, device=self._device)
-        self._prefix: tuple[list[int], kv.Layers] = ([], [])
+        self._front_length = kv.length(self._front)
+        self._prefix: tuple[list[int], kv.Layers] = ([], self._front)
 
     @torch.inference_mode()
     def share_prefix(self, ids: list[int]) -> None:
-        """Computes `ids` once; requests whose prompt starts with them reuse the cache."""
+        """Computes `ids` once, behind a trained prefix; requests whose prompt starts with them reuse the cache."""
         if ids:
-            output = self.model(input_ids=torch.tensor([ids], device=self._device), use_cache=True, logits_to_keep=1)
+            output = self.model(
+                input_ids=torch.tensor([ids], device=self._device),
+                past_key_values=kv.cache_of(self._front) if self._front else None,
+                use_cache=True,
+                logits_to_keep=1,
+            )
             self._prefix = (ids, kv.layers_of(output.past_key_values))
 
     @torch.inference_mode()
@@ -81,6 +89,7 @@ class RunningBatch:
             return
         logits, layers, mask = self.prefill([request.prompt_ids for request in requests])
         lengths = torch.tensor([len(request.prompt_ids) for request in requests], device=self._device)
+        lengths += self._front_length
         tokens = self._choose(requests, logits)
         if self.rows:
             layers = kv.join(kv.layers_of(self._cache), layers)
@@ -95,22 +104,23 @@ class RunningBatch:
     def prefill(self, prompts: Sequence[list[int]]) -> tuple[Tensor, kv.Layers, Tensor]:
         """(logits of the last position [B, V], cache, attention mask [B, T]) of left-padded prompts.
 
-        Uses the shared prefix when every prompt starts with it.
+        Uses the shared prefix when every prompt starts with it. A trained prefix stands first in every row.
         """
         shared, layers = self._prefix
-        if not shared or any(prompt[: len(shared)] != shared or len(prompt) == len(shared) for prompt in prompts):
-            shared, layers = [], []
-        start = len(shared)
-        width = max(len(prompt) for prompt in prompts) - start
+        if any(prompt[: len(shared)] != shared or len(prompt) == len(shared) for prompt in prompts):
+            shared, layers = [], self._front
+        start = self._front_length + len(shared)
+        width = max(len(prompt) for prompt in prompts) - len(shared)
         ids = torch.zeros(len(prompts), width, dtype=torch.long)
         mask = torch.zeros(len(prompts), start + width, dtype=torch.long)
         mask[:, :start] = 1
         for row, prompt in enumerate(prompts):
-            ids[row, width - len(prompt) + start :] = torch.tensor(prompt[start:])
-            mask[row, start + width - len(prompt) + start :] = 1
+            own = prompt[len(shared) :]
+            ids[row, width - len(own) :] = torch.tensor(own)
+            mask[row, start + width - len(own) :] = 1
         ids, mask = ids.to(self._device), mask.to(self._device)
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, start:]
-        past = kv.cache_of(kv.repeat(layers, len(prompts))) if shared else None
+        past = kv.cache_of(kv.repeat(layers, len(prompts))) if layers else None
         output = self.model(
             input_ids=ids,
             attention_mask=mask,

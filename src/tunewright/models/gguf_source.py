@@ -57,16 +57,32 @@ def converted(gguf: Path, cache: Path) -> Path:
 
 
 def _convert(gguf: Path, target: Path) -> None:
-    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from tunewright.models.proof import prove_complete
+
+    place, name = str(gguf.parent), gguf.name
     with _read_once():
-        model: Any = AutoModelForCausalLM.from_pretrained(str(gguf.parent), gguf_file=gguf.name, dtype=torch.bfloat16)
-        tokenizer: Any = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
+        made = AutoModelForCausalLM.from_pretrained(
+            place, gguf_file=name, dtype=_own_format(gguf), output_loading_info=True
+        )
+        tokenizer: Any = AutoTokenizer.from_pretrained(place, gguf_file=name)
+    model: Any = made[0]
+    prove_complete(made[1], str(gguf))
     _forget_quantization(model)
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     _correct_special_tokens(target, model.config)
+
+
+def _own_format(path: Path) -> Any:
+    """The torch format of the folder: fp32 or fp16 where all matrices are stored so, which is exact; else bf16, which
+    rounds quantized weights by less than their own step."""
+    import gguf
+    import torch
+
+    kinds = {str(tensor.tensor_type.name) for tensor in gguf.GGUFReader(str(path)).tensors if len(tensor.shape) > 1}
+    return {frozenset({"F32"}): torch.float32, frozenset({"F16"}): torch.float16}.get(frozenset(kinds), torch.bfloat16)
 
 
 def _forget_quantization(model: Any) -> None:

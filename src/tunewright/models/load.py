@@ -7,14 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
-from tunewright.core.errors import ArtifactError, ResourceError
+from tunewright.core.errors import ArtifactError, ResourceError, TunewrightError
 from tunewright.core.machine import has_fast_bfloat16
+from tunewright.models import proof
 from tunewright.models.config import Dtype
 from tunewright.models.packed_linear import can_pack, pack_linears
+from tunewright.models.source import weight_files
 from tunewright.models.tokens import ChatTokenizer, token_text
+from tunewright.models.weights import read_weights
 
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
@@ -28,35 +37,104 @@ def device() -> torch.device:
 
 
 def choose_dtype(wanted: Dtype) -> torch.dtype:
-    """`auto`: bfloat16 where the hardware multiplies it (GPU, AVX512-BF16, AMX), else float32."""
+    """`auto`: bfloat16 where the hardware multiplies it (GPU, AVX512-BF16, AMX), float16 on older GPUs with tensor
+    cores, else float32."""
+    return explain_dtype(wanted)[0]
+
+
+def explain_dtype(wanted: Dtype) -> tuple[torch.dtype, str]:
+    """The number format of `choose_dtype` and why it was chosen, in words."""
     if wanted != "auto":
         chosen = getattr(torch, wanted)
         assert isinstance(chosen, torch.dtype)
-        return chosen
-    fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else has_fast_bfloat16()
-    return torch.bfloat16 if fast else torch.float32
+        return chosen, "as model.dtype says"
+    if torch.cuda.is_available():
+        return _auto_on_gpu(torch.cuda.get_device_capability())
+    if has_fast_bfloat16():
+        return torch.bfloat16, "auto: this CPU multiplies bfloat16 in hardware"
+    return torch.float32, "auto: this CPU has no bfloat16 in hardware"
 
 
-def load_model(folder: Path, *, dtype: torch.dtype, trust_remote_code: bool = False, attention: str = "sdpa") -> Any:
-    """The causal language model in `folder`, in evaluation mode on `device()`, without a second copy in memory.
+def _auto_on_gpu(capability: tuple[int, int]) -> tuple[torch.dtype, str]:
+    """By CUDA compute capability: 8.0 (Ampere) brought bfloat16, 7.0 (Volta) fast float16."""
+    if capability >= (8, 0):
+        return torch.bfloat16, "auto: this GPU multiplies bfloat16 in hardware"
+    if capability >= (7, 0):
+        return torch.float16, "auto: this GPU has no bfloat16 in hardware, but fast float16"
+    return torch.float32, "auto: this GPU has neither bfloat16 nor fast float16"
 
-    Raises ArtifactError for unreadable weights, ResourceError when memory does not suffice.
+
+def load_model(
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    trust_remote_code: bool = False,
+    attention: str = "sdpa",
+    direct: bool = True,
+) -> Any:
+    """The causal language model in `folder`, in evaluation mode on `device()`, proven (models/proof.py).
+
+    direct: weights go from the file into `dtype` a few megabytes at a time, without a second copy in memory; off:
+    transformers' own reading, which quantized folders and models with code of their own always take.
+    Raises ArtifactError for unreadable, incomplete or unusable weights and for a tokenizer that does not fit them,
+    ResourceError when memory does not suffice.
     """
+    how = {"dtype": dtype, "attn_implementation": attention, "ignore_mismatched_sizes": True}
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            str(folder),
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=trust_remote_code,
-            attn_implementation=attention,
+        config: Any = AutoConfig.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=trust_remote_code
         )
-        return model.to(device()).eval()
+        kind = _plain_class(config, dtype) if direct else None
+        if kind is None:
+            model, loading = _by_transformers(folder, how, trust_remote_code=trust_remote_code)
+        else:
+            model, loading = _directly(folder, kind, config, how)
+        proof.prove_complete(loading, str(folder))
+        proof.prove_vocabulary(folder, model.get_input_embeddings().weight.shape[0])
+        if (folder / "tokenizer.json").exists():
+            proof.prove_rendering(ChatTokenizer.load(folder), str(folder))
+        model = model.to(device()).eval()
+        proof.prove_finite(model, str(folder))
+        return model
+    except TunewrightError:
+        raise
     except (MemoryError, torch.cuda.OutOfMemoryError):
         raise ResourceError("the model does not fit into memory", where=str(folder)) from None
     except Exception as error:  # safetensors, config and code faults all come as their own classes
         line = next(iter(str(error).splitlines()), type(error).__name__)
         raise ArtifactError(f"the model cannot be loaded: {line}", where=str(folder), fix="fetch it again") from error
+
+
+def _plain_class(config: Any, dtype: torch.dtype) -> Any:
+    """The class of a model whose weights are stored as they are computed with; None where transformers must read them:
+    quantized weights, code of the model's own, and models that keep some layers in fp32."""
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    if kind is None or getattr(config, "quantization_config", None) is not None:
+        return None
+    keeps = (getattr(kind, name, None) for name in ("_keep_in_fp32_modules", "_keep_in_fp32_modules_strict"))
+    return None if any(keeps) and dtype in (torch.float16, torch.bfloat16) else kind
+
+
+def _directly(folder: Path, kind: Any, config: Any, how: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """(model, what transformers says of the loading): its state is read by us, placed and tied by transformers."""
+    state = read_weights(weight_files(folder), dtype=how["dtype"])
+    model, loading = kind.from_pretrained(None, config=config, state_dict=state, output_loading_info=True, **how)
+    model.config.name_or_path = model.name_or_path = str(folder)
+    if (folder / "generation_config.json").exists():
+        model.generation_config = GenerationConfig.from_pretrained(str(folder), local_files_only=True)
+    return model, loading
+
+
+def _by_transformers(folder: Path, how: dict[str, Any], *, trust_remote_code: bool) -> tuple[Any, dict[str, Any]]:
+    model, loading = AutoModelForCausalLM.from_pretrained(
+        str(folder),
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=trust_remote_code,
+        output_loading_info=True,
+        **how,
+    )
+    return model, loading
 
 
 def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
@@ -77,8 +155,9 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
         padding_side="left",
         **names,
     )
-    for text in ("Hello world, 如何 治疗 感冒? ", "x  =  1\n"):
-        if tokenizer.encode(text, add_special_tokens=False) != plain.encode(text):
+    for text in ("Hello world, 如何 治疗 感冒? ", "x  =  1\n", "👨‍👩‍👧 emoji 😀 37.5%"):
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        if ids != plain.encode(text) or tokenizer.decode(ids) != plain.decode(ids):
             raise ArtifactError("transformers reads this tokenizer differently from tokenizer.json", where=str(folder))
     return tokenizer
 

@@ -14,10 +14,13 @@ from tunewright.models.packing import ATTENTION, micro_batches, pack
 from tunewright.models.tokens import IGNORED, Example
 
 
-def packed_loss(model: Any, examples: Sequence[Example], *, share_prefix: bool = True) -> Tensor:
+def packed_loss(
+    model: Any, examples: Sequence[Example], *, share_prefix: bool = True, label_smoothing: float = 0.0
+) -> Tensor:
     """Sum of cross entropy in nats over the trained tokens of one packed micro-batch. Scalar, float32.
 
-    The model's attention implementation must be `packing.ATTENTION`.
+    The model's attention implementation must be `packing.ATTENTION`. label_smoothing: the share of a target's
+    probability that is spread over the vocabulary (Szegedy et al. 2016, arXiv 1512.00567).
     """
     batch = pack(examples, model.device, share_prefix=share_prefix)
     output = model(
@@ -27,10 +30,11 @@ def packed_loss(model: Any, examples: Sequence[Example], *, share_prefix: bool =
         use_cache=False,
         logits_to_keep=batch.keep,
     )
-    return cross_entropy(output.logits[0].float(), batch.targets, reduction="sum")
+    logits = output.logits[0].float()
+    return cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=label_smoothing)
 
 
-def padded_loss(model: Any, examples: Sequence[Example]) -> Tensor:
+def padded_loss(model: Any, examples: Sequence[Example], *, label_smoothing: float = 0.0) -> Tensor:
     """The same sum by the plain path: rows padded on the right, a mask, all logits."""
     width = max(len(example.input_ids) for example in examples)
     ids = torch.zeros(len(examples), width, dtype=torch.long)
@@ -43,8 +47,13 @@ def padded_loss(model: Any, examples: Sequence[Example]) -> Tensor:
         mask[row, :length] = 1
     place = model.device
     logits = model(input_ids=ids.to(place), attention_mask=mask.to(place), use_cache=False).logits
-    targets = labels[:, 1:].reshape(-1).to(place)
-    return cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets, ignore_index=IGNORED, reduction="sum")
+    return cross_entropy(
+        logits[:, :-1].flatten(0, 1).float(),
+        labels[:, 1:].reshape(-1).to(place),
+        ignore_index=IGNORED,
+        reduction="sum",
+        label_smoothing=label_smoothing,
+    )
 
 
 @torch.inference_mode()

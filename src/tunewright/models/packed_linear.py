@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 _ROWS = 16
 """Row count the layout is chosen for; others work with it as well."""
+KEEPS_WEIGHT = "keeps_weight"
+"""Attribute that marks a linear layer whose weight is read by others."""
 
 
 class PackedLinear(nn.Module):
@@ -34,12 +36,13 @@ class PackedLinear(nn.Module):
 def pack_linears(model: Any) -> int:
     """Replaces every `nn.Linear` of a CPU fp32 or bf16 model in place; returns how many.
 
-    A head that shares its weight with the embedding gets a packed copy of it.
+    A head that shares its weight with the embedding gets a packed copy of it. Layers marked `KEEPS_WEIGHT` stay: an
+    adapter beside them reads their weight.
     """
     packed = 0
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            if type(child) is nn.Linear and child.weight.device.type == "cpu":
+            if type(child) is nn.Linear and child.weight.device.type == "cpu" and not hasattr(child, KEEPS_WEIGHT):
                 setattr(module, name, PackedLinear(child))
                 packed += 1
     return packed

@@ -148,28 +148,36 @@ def attend(
     segments: Sequence[Segment] = (),
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Attention within each segment and to its prefix. query: [1, H, T, D]; key, value: [1, H_kv, T, D]; returns
-    [1, T, H, D]. The signature is transformers' attention interface."""
+    """Attention within each segment and to its prefix. query: [1, H, T, D]; key, value: [1, H_kv, P + T, D], where
+    every token sees the first P (a trained prefix; 0 without one); returns [1, T, H, D]. The signature is
+    transformers' attention interface."""
     assert segments, "packed attention needs the segments"
+    front = key.shape[2] - query.shape[2]
     settings: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
     parts = []
     for segment in segments:
-        own, prefix = slice(segment.start, segment.end), slice(segment.prefix_start, segment.prefix_end)
         length, shared = segment.end - segment.start, segment.prefix_end - segment.prefix_start
-        keys, values = key[:, :, own], value[:, :, own]
-        if shared:
-            keys = torch.cat([key[:, :, prefix], keys], 2)
-            values = torch.cat([value[:, :, prefix], values], 2)
-        settings["is_causal"] = not shared
-        settings["attn_mask"] = _after_prefix(shared, length, query.device) if shared else None
-        parts.append(scaled_dot_product_attention(query[:, :, own], keys, values, **settings))
+        own = slice(front + segment.start, front + segment.end)
+        prefix = slice(front + segment.prefix_start, front + segment.prefix_end)
+        before = [part for part in (slice(front), prefix) if part.stop > (part.start or 0)]
+        keys, values = (
+            torch.cat([states[:, :, part] for part in (*before, own)], 2) if before else states[:, :, own]
+            for states in (key, value)
+        )
+        seen = front + shared
+        settings["is_causal"] = not seen
+        settings["attn_mask"] = _after_prefix(seen, length, query.device) if seen else None
+        queries = query[:, :, segment.start : segment.end]
+        parts.append(scaled_dot_product_attention(queries, keys, values, **settings))
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 
 @lru_cache(maxsize=4096)
 def _after_prefix(prefix: int, length: int, device: torch.device) -> Tensor:
-    """[length, prefix + length] bool: every row sees the whole prefix and itself causally."""
-    return torch.ones(length, prefix + length, dtype=torch.bool, device=device).tril(prefix)
+    """[length, prefix + length] bool: every row sees the whole prefix and itself causally. Never an inference tensor: a
+    mask first needed by an evaluation is used again by the training."""
+    with torch.inference_mode(False):
+        return torch.ones(length, prefix + length, dtype=torch.bool, device=device).tril(prefix)
 
 
 def register() -> None:

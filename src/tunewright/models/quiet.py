@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -19,17 +20,14 @@ from tunewright.core.events import say
 @contextmanager
 def quiet() -> Iterator[None]:
     """No log lines, bars or warnings of the libraries; their errors are raised, and their ERROR lines are said."""
-    from loguru import logger
-
-    logger.remove()
-    handler = logger.add(lambda message: say(str(message.record["message"])), level="ERROR")
     original = tqdm.__init__
 
     def disabled(bar: Any, *items: Any, **options: Any) -> None:
         original(bar, *items, **options | {"disable": True})
 
     with ExitStack() as stack:
-        stack.callback(logger.remove, handler)
+        if find_spec("loguru"):  # llm-compressor's log; the train extra does not bring it
+            stack.enter_context(_loguru_says_errors())
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
         stack.callback(logging.disable, logging.root.manager.disable)
@@ -37,6 +35,18 @@ def quiet() -> Iterator[None]:
         stack.enter_context(replaced(tqdm, "__init__", disabled))
         stack.enter_context(environment_kept())  # oneshot switches the tokenizers' threads off for good
         yield
+
+
+@contextmanager
+def _loguru_says_errors() -> Iterator[None]:
+    from loguru import logger
+
+    logger.remove()
+    handler = logger.add(lambda message: say(str(message.record["message"])), level="ERROR")
+    try:
+        yield
+    finally:
+        logger.remove(handler)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from math import prod
 from pathlib import Path
 
 from tunewright.core import files
@@ -107,18 +108,14 @@ def checked(folder: Path) -> Path:
     """`folder` itself when it can be loaded safely; raises ArtifactError that names what is missing."""
     where = str(folder)
     if not (folder / "config.json").exists():
+        if (folder / "adapter_config.json").exists():
+            problem, fix = "this is an adapter's folder, not a model's", "give the folder of the base model"
+            raise ArtifactError(problem, where=where, fix=fix)
         raise ArtifactError("the model folder has no config.json", where=where, fix="give the folder of a whole model")
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        unsafe = next(iter([*folder.glob("*.bin"), *folder.glob("*.pt*")]), None)
-        problem = f"only {unsafe.name}, a pickle file, which can run code" if unsafe else "no weights at all"
-        raise ArtifactError(f"the model folder has {problem}; safetensors is needed", where=where)
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        missing = sorted(named - {path.name for path in weights})
-        if missing:
-            raise ArtifactError(f"the weight file {missing[0]} is missing", where=where, fix="fetch the model again")
+    for path in weight_files(folder):
+        if _is_pointer(path):
+            problem = f"{path.name} is a Git LFS pointer, not the weights themselves"
+            raise ArtifactError(problem, where=where, fix="run `git lfs pull` in the folder, or fetch the model again")
     if not (folder / "tokenizer.json").exists():
         raise ArtifactError(
             "the model folder has no tokenizer.json", where=where, fix="save the fast tokenizer beside it"
@@ -126,29 +123,82 @@ def checked(folder: Path) -> Path:
     return folder
 
 
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files that hold the model: model.safetensors, else those that the index names, else all.
+
+    Some folders hold the same weights twice (consolidated.safetensors): the others are not read.
+    Raises ArtifactError when there are none, when only pickle files are there, or when one is missing.
+    """
+    where, single, index = str(folder), folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.exists():
+        return [single]
+    if index.exists():
+        named = sorted(_named_in(index))
+        missing = [name for name in named if not (folder / name).exists()]
+        if missing:
+            raise ArtifactError(f"the weight file {missing[0]} is missing", where=where, fix="fetch the model again")
+        return [folder / name for name in named]
+    found = sorted(folder.glob("*.safetensors"))
+    if not found:
+        unsafe = next(iter(sorted([*folder.glob("*.bin"), *folder.glob("*.pt*"), *folder.glob("*.ckpt")])), None)
+        problem = f"only {unsafe.name}, a pickle file, which can run code" if unsafe else "no weights at all"
+        fix = "convert it to safetensors where you trust it" if unsafe else "fetch the model again"
+        raise ArtifactError(f"the model folder has {problem}; safetensors is needed", where=where, fix=fix)
+    return found
+
+
+def _named_in(index: Path) -> set[str]:
+    """File names of an index, plain ones only: a path could lead out of the folder."""
+    try:
+        named = {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise ArtifactError(
+            "the index of the weight files is damaged", where=str(index), fix="fetch the model again"
+        ) from None
+    odd = sorted(name for name in named if Path(name).name != name or not name.endswith(".safetensors"))
+    if odd:
+        raise ArtifactError(
+            f"the index of the weight files names {odd[0]!r}, which is no safetensors file of this folder",
+            where=str(index),
+        )
+    return named
+
+
+def _is_pointer(path: Path) -> bool:
+    with path.open("rb") as handle:
+        return handle.read(40).startswith(b"version https://git-lfs")
+
+
 def weights_sha256(folder: Path) -> str:
     """One hash over all weight files: the identity of the base in the lineage."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         digest.update(f"{path.name} {files.sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
 def weights_bytes(folder: Path) -> int:
     """Size of all weight files."""
-    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    return sum(path.stat().st_size for path in weight_files(folder))
 
 
 def parameter_count(folder: Path) -> int:
     """Number of weights, from the safetensors headers alone (tied weights stored once count once)."""
-    from safetensors import safe_open
+    return sum(prod(shape) for path in weight_files(folder) for _, shape in stored_tensors(path).values())
 
-    total = 0
-    for path in sorted(folder.glob("*.safetensors")):
+
+def stored_tensors(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """{name: (number format, shape)} of a safetensors file, from its header alone.
+
+    Raises ArtifactError when the file is cut or damaged: the safetensors library checks sizes and places.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
         with safe_open(str(path), framework="numpy") as handle:
-            for name in handle.keys():  # noqa: SIM118 (no iterator)
-                count = 1
-                for size in handle.get_slice(name).get_shape():
-                    count *= size
-                total += count
-    return total
+            slices = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118 (no iterator)
+            return {name: (str(part.get_dtype()), tuple(part.get_shape())) for name, part in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(
+            f"this is no whole safetensors file ({error})", where=str(path), fix="fetch or convert the model again"
+        ) from None

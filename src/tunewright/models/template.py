@@ -21,6 +21,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tunewright.core.chat import Message
 from tunewright.core.errors import ArtifactError, TunewrightError
+from tunewright.models.turn_form import TurnForm
 
 Tools = Sequence[Mapping[str, Any]]
 """Tool descriptions in OpenAI's form."""
@@ -63,6 +64,11 @@ class ChatTemplate:
         except TemplateError as error:
             raise ArtifactError(f"the chat template is no valid jinja: {error}", where="chat template") from None
 
+    def syntax(self) -> nodes.Template:
+        """The template's syntax tree. Raises ArtifactError for a template that is no valid jinja."""
+        tree: nodes.Template = self._compiled.environment.parse(self.source)
+        return tree
+
     @cached_property
     def _constants(self) -> dict[str, Any]:
         """What every rendering has. transformers always sets tools and documents, None where there are none."""
@@ -77,7 +83,7 @@ class ChatTemplate:
     def turns(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """The dicts that the template gets: system turns folded and tool calls in the form that it takes."""
         taken = messages if self.takes_system else fold_system(messages)
-        return [self._turn(message) for message in taken]
+        return self.turn_form.applied([self._turn(message) for message in taken])
 
     def count_turns(self, messages: Sequence[Message]) -> int:
         """How many of `turns` come from these messages."""
@@ -111,6 +117,11 @@ class ChatTemplate:
         """Whether descriptions of tools reach the rendered text."""
         tool = {"type": "function", "function": {"name": "t1o2l3", "description": "d", "parameters": {}}}
         return "t1o2l3" in self._attempt([_ASK], generation_prompt=True, tools=[tool])
+
+    @cached_property
+    def turn_form(self) -> TurnForm:
+        """Where the template wants reasoning, and whether tool calls need ids."""
+        return TurnForm(self._attempt)
 
     @cached_property
     def call_form(self) -> CallForm:

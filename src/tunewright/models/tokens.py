@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from tokenizers import Tokenizer
 from tunewright.core.chat import Conversation, Message
 from tunewright.core.errors import ArtifactError
 from tunewright.models.controls import texts_in
-from tunewright.models.layout import Layout, TrainedTurn, Views, lay_out
+from tunewright.models.frames import Frames
+from tunewright.models.layout import FramedViews, Layout, TrainedTurn, Views, lay_out
 from tunewright.models.segments import Segments
 from tunewright.models.template import ChatTemplate, TemplateRefusal, Tools, tools_of
 
@@ -32,9 +33,10 @@ _PROBES = (
 _PAIR = (Message(role="user", content="a"), Message(role="assistant", content="b"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Example:
-    """One training sequence. input_ids, labels: same length; a label is -100 where nothing is trained."""
+    """One training sequence. input_ids, labels: same length; a label is -100 where nothing is trained. Nothing changes
+    one; it is not frozen because there is one a row and a frozen dataclass takes five times as long to make."""
 
     input_ids: tuple[int, ...]
     labels: tuple[int, ...]
@@ -59,6 +61,7 @@ class ChatTokenizer:
         names = {name: token_text(settings.get(name)) for name in _SPECIAL_NAMES}
         self.template = ChatTemplate(template, names)
         self.segments = Segments(tokenizer, template)
+        self.frames = Frames(self.template, list(self.segments.controls), self.segments.pattern)
         self.max_length = min(int(settings.get("model_max_length") or 10**9), 10**9)
 
     @classmethod
@@ -124,9 +127,11 @@ class ChatTokenizer:
         """What a server sends to the model to get the next answer."""
         return self.messages_ids(messages, generation_prompt=True, tools=tools)
 
-    def _views(self, messages: Sequence[Message], tools: Tools | None) -> Views:
+    def _views(self, messages: Sequence[Message], tools: Tools | None) -> Views | FramedViews:
         bos = self.bos_id if self.settings.get("add_bos_token") else -1
-        return Views(self.template, self.segments, messages, tools=tools, bos=bos)
+        plain = partial(Views, self.template, self.segments, messages, tools=tools, bos=bos)
+        turns = None if tools else self.frames.taken(messages)
+        return FramedViews(self.frames, self.segments, turns, bos=bos, plain=plain) if turns else plain()
 
     @cached_property
     def bos_id(self) -> int:

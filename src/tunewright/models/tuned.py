@@ -9,7 +9,7 @@ import torch
 
 from tunewright.core.errors import ArtifactError
 from tunewright.core.runs import Artifact
-from tunewright.models import source
+from tunewright.models import adapters, source
 from tunewright.models.config import ModelConfig, ModelInfo
 from tunewright.models.load import load_model
 from tunewright.models.tokens import ChatTokenizer
@@ -29,10 +29,27 @@ def prove(artifact: Artifact) -> None:
     artifact.folder(WEIGHTS if model_info(artifact).kind == "full" else ADAPTER)
 
 
-def open_tuned(artifact: Artifact, model: ModelConfig, base: Path, *, dtype: torch.dtype) -> Any:
-    """The tuned model, adapters merged into the base.
+def merges(artifact: Artifact) -> bool:
+    """Whether the tuned model has weights of its own: a full one, or an adapter that becomes part of the base's."""
+    return model_info(artifact).kind == "full" or adapters.merges(artifact.folder(ADAPTER))
 
-    Raises ArtifactError when the base's weights or the chat template are not those it was trained with.
+
+def prove_merges(artifact: Artifact) -> None:
+    """Raises ArtifactError for an adapter that stays beside the base, before anything that needs whole weights."""
+    if not merges(artifact):
+        raise ArtifactError(
+            f"the method '{model_info(artifact).method}' trains no change of a weight, so there is no merged model",
+            where=str(artifact.path),
+            fix="serve the base with its adapter as it is, or train with lora or ia3",
+        )
+
+
+def open_tuned(artifact: Artifact, model: ModelConfig, base: Path, *, dtype: torch.dtype, merge: bool = True) -> Any:
+    """The tuned model in evaluation mode: an adapter merged into the base where its method can be merged, a prefix in
+    front of it; with merge=False every adapter stays beside the base, to measure what that costs.
+
+    All of them generate with `models.generate` and are measured with `models.loss`. Raises ArtifactError when the
+    base's weights or the chat template are not those it was trained with.
     """
     info = model_info(artifact)
     check_template(info, ChatTokenizer.load(base), artifact)
@@ -44,11 +61,9 @@ def open_tuned(artifact: Artifact, model: ModelConfig, base: Path, *, dtype: tor
             where=str(base),
             fix=f"use the base {info.base} at revision {info.base_revision}, or train again",
         )
-    from peft import PeftModel
-
-    loaded = load_model(base, dtype=dtype, trust_remote_code=model.trust_remote_code)
-    adapted: Any = PeftModel.from_pretrained(loaded, str(artifact.folder(ADAPTER)))
-    return adapted.merge_and_unload().eval()
+    folder = artifact.folder(ADAPTER)
+    trust = model.trust_remote_code
+    return adapters.load_adapted(base, folder, dtype=dtype, trust_remote_code=trust, merge=merge)
 
 
 def check_template(info: ModelInfo, tokenizer: ChatTokenizer, artifact: Artifact) -> None:

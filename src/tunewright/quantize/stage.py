@@ -19,7 +19,7 @@ from tunewright.models import source
 from tunewright.models.config import ModelConfig
 from tunewright.models.load import choose_dtype
 from tunewright.models.tokens import ChatTokenizer, Example
-from tunewright.models.tuned import open_tuned
+from tunewright.models.tuned import open_tuned, prove_merges
 from tunewright.quantize import measure, variants
 from tunewright.quantize.config import QuantizeConfig, VariantOptions
 from tunewright.quantize.measure import Exam, Result, Row, Task
@@ -52,8 +52,9 @@ def run(
     evaluate: Artifact | None = None,
 ) -> Artifact:
     """Writes and measures every variant of the tuned model. `evaluate` is named as an input where `exam.judge` was made
-    from it. Raises QuantizeError when a variant cannot be built; then nothing is sealed. Does not pass when every
-    variant is refused."""
+    from it. Raises ArtifactError for an adapter that cannot be merged, QuantizeError when a variant cannot be built;
+    then nothing is sealed. Does not pass when every variant is refused."""
+    prove_merges(train)
     settings = {
         "quantize": config.model_dump(mode="json"),
         "model": model.model_dump(mode="json"),

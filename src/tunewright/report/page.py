@@ -12,7 +12,8 @@ from markupsafe import Markup
 
 from tunewright.core.files import human_bytes
 from tunewright.core.machine import Machine
-from tunewright.report import accounting, charts, comparison, numbers, quantization, samples
+from tunewright.report import accounting, charts, comparison, numbers, quantization, samples, training
+from tunewright.report.effect import effect_view
 from tunewright.report.lineage import Link, breaks
 from tunewright.report.verdict import verdict
 
@@ -26,8 +27,11 @@ _TRAINING: dict[str, tuple[str, Callable[[Any], str]]] = {
     "total_parameters": ("parameters in all", numbers.count),
     "steps": ("optimizer steps", numbers.count),
     "best_step": ("best step", numbers.count),
+    "best_metric": ("best by", str),
     "validation_loss": ("validation loss at the best step (nats per trained token)", "{:.4f}".format),
     "stopped_early": ("stopped early", accounting.cell),
+    "overfitting": ("warning", str),
+    "resumed": ("resumed after a stop", accounting.cell),
     "tokens": ("tokens", accounting.cell),
     "tokens_per_second": ("tokens per second", "{:,.0f}".format),
     "seconds": ("time", numbers.seconds),
@@ -89,7 +93,10 @@ def _view(content: Content) -> dict[str, Any]:
         "tokens": accounting.token_table(content.data.get("tokens") or {}),
         "leakage": accounting.leakage_rows(content.data),
         "training": _facts(content.train_facts, _TRAINING),
+        "effect": effect_view(content.train_facts),
         "loss_chart": _loss_chart(content),
+        "kept_by": (content.train_facts or {}).get("best_metric", "validation_loss"),
+        "metric_charts": [both(draw) for draw in training.metric_charts(content.curve, content.train_facts)],
         "score_rows": comparison.score_rows(content.scores) if content.scores else [],
         "score_charts": _score_charts(content.scores) if content.scores else [],
         "labels_note": comparison.who_sees_labels(content.evaluate_config),

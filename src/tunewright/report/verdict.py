@@ -46,8 +46,10 @@ def verdict(scores: Mapping[str, Any] | None) -> Verdict:
 
 
 def as_difference(row: Mapping[str, Any]) -> Difference:
-    """The Difference in a row of `paired`, which also holds its verdict in words."""
-    return Difference.model_validate({key: value for key, value in row.items() if key != "verdict"})
+    """The Difference in a row of `paired`, which also holds its verdict in words. p: that of the verdict, corrected for
+    several metrics where this is not the primary one."""
+    known = {key: value for key, value in row.items() if key != "verdict"}
+    return Difference.model_validate(known | {"p": row.get("p_holm", row["p"])})
 
 
 def outcome(difference: Difference, score: Score) -> Outcome:

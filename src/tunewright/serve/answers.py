@@ -1,85 +1,69 @@
-"""What an engine is to the HTTP layer: it takes a conversation and gives an Answer, or says why not."""
+"""What an engine is to the HTTP layer: it takes a conversation and gives an Answer, or says why not.
+
+An Answer can be read by several clients at once: identical questions share one generation (flights.py).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from tunewright.core.chat import Message
 from tunewright.models.generate import Request, Sampling
+from tunewright.models.template import Tools
+from tunewright.serve.calls import CallReader, HeldText, Spoken
+from tunewright.serve.faults import EngineFault, Expired
+from tunewright.serve.reply import Reply
 
 State = Literal["loading", "ready", "failing", "failed", "stopped"]
 """failing: the last calls of the model raised; failed: it could not be loaded or its thread has ended."""
 
 
-class EngineFault(Exception):
-    """The engine failed while it worked on this request."""
-
-
-class Interrupted(EngineFault):
-    """The server stops and the answer was not finished in time."""
-
-
-class NotReady(Exception):
-    """The engine is loading, failed or stopped."""
-
-
-class QueueFull(Exception):
-    """No place to wait; `retry_after_s` is a guess at when there will be one."""
-
-    def __init__(self, waiting: int, retry_after_s: int) -> None:
-        super().__init__(f"{waiting} requests are waiting already")
-        self.waiting, self.retry_after_s = waiting, retry_after_s
-
-
-class ContextExceeded(Exception):
-    """Prompt and answer do not fit into the model's context (all in tokens)."""
-
-    def __init__(self, prompt: int, new: int, context: int) -> None:
-        super().__init__(
-            f"This model's maximum context length is {context} tokens. However, you requested {prompt + new} tokens "
-            f"({prompt} in the messages, {new} in the completion). "
-            "Please reduce the length of the messages or completion."
-        )
-
-
 class Answer:
     """One accepted request on its way back. Its methods belong to the event loop that submitted it."""
 
-    def __init__(self, request: Request, wake: Callable[[], None]) -> None:
-        self.request = request
+    def __init__(self, request: Request, wake: Callable[[], None], calls: CallReader | None = None) -> None:
+        """calls: reads tool calls out of the text; None where no tool was offered."""
+        self.request, self.calls = request, calls
         self._wake = wake
-        self._events: asyncio.Queue[str | EngineFault | None] = asyncio.Queue()
-        self._ended = False
+        self.pieces: list[str] = []
+        """Text so far; empty until a streaming reader asks for it."""
+        self.ended = False
+        self.fault: EngineFault | None = None
+        self.readers: set[Reader] = set()
+        self.at_end: list[Callable[[Answer], None]] = []
+        """Called once, on the event loop, when it has ended, before its readers learn of it."""
         self.interrupted = threading.Event()
         """Set when the server, and not the client, cancelled it."""
+        self.sink: Callable[[str], None] | None = None
+        """How the engine's thread hands over text; the engine sets it."""
 
     def deliver(self, event: str | EngineFault | None) -> None:
         """A piece of text, a fault, or None for the end; called on the event loop."""
-        self._events.put_nowait(event)
+        if isinstance(event, str):
+            self.pieces.append(event)
+        else:
+            self.fault, self.ended = event, True
+            for call in self.at_end:
+                call(self)
+        for reader in self.readers:
+            reader.changed.set()
 
-    async def next(self) -> str | None:
-        """The next piece of text, None at the end; raises EngineFault."""
-        if self._ended:
-            return None
-        event = await self._events.get()
-        self._ended = not isinstance(event, str)
-        if isinstance(event, EngineFault):
-            raise event
-        return event
+    def want_pieces(self) -> None:
+        """Text is handed over as it comes, from now on and with what there is already."""
+        self.request.on_text = self.request.on_text or self.sink
 
-    async def pieces(self) -> AsyncIterator[str]:
-        """The text as it comes; raises EngineFault."""
-        while (piece := await self.next()) is not None:
-            yield piece
-
-    async def whole(self) -> str:
-        """The whole text at the end; raises EngineFault."""
-        while await self.next() is not None:
-            continue
-        return self.request.text
+    @property
+    def reply(self) -> Reply:
+        """What an answer that has ended by itself says and calls."""
+        assert self.request.finish in ("stop", "length"), self.request.finish
+        spoken = self.calls.read(self.request) if self.calls else Spoken(self.request.text, ())
+        finish: Literal["stop", "length", "tool_calls"] = "tool_calls" if spoken.calls else self.request.finish
+        return Reply(spoken.content, spoken.calls, finish, self.prompt_tokens, self.completion_tokens)
 
     def cancel(self) -> None:
         """Nobody waits for it any more: its row leaves the batch before the next step. Harmless after the end."""
@@ -97,8 +81,98 @@ class Answer:
         return len(self.request.output_ids)
 
 
+@dataclass(frozen=True)
+class TimeLimit:
+    """`seconds` from `started` (time.monotonic) on."""
+
+    seconds: float
+    started: float
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left, at least 0."""
+        return max(0.0, self.started + self.seconds - time.monotonic())
+
+
+class Reader:
+    """One client's Reading of an Answer. The last reader that leaves before the end cancels it."""
+
+    def __init__(self, answer: Answer, limit: TimeLimit, *, stream: bool) -> None:
+        """limit: after it reading raises Expired."""
+        self.answer, self._limit = answer, limit
+        self.changed = asyncio.Event()
+        self._place = self._sent = 0
+        self._expired = False
+        self._held = HeldText(answer.calls) if answer.calls and answer.calls.mark else None
+        self._timer = asyncio.get_running_loop().call_later(limit.left_s, self._expire)
+        answer.readers.add(self)
+        if stream:
+            answer.want_pieces()
+
+    async def next(self) -> str | None:
+        """The next piece of text, None at the end; raises EngineFault."""
+        while True:
+            await self._wait(lambda: self._place < len(self.answer.pieces))
+            if self._place < len(self.answer.pieces):
+                piece = self.answer.pieces[self._place]
+                self._place += 1
+                piece = self._held.more(piece, self.answer.request) if self._held else piece
+            else:
+                # what was held back, or came before this reader asked for pieces
+                piece = (self.answer.reply.content or "")[self._sent :]
+                if not piece:
+                    return None
+            self._sent += len(piece)
+            if piece:
+                return piece
+
+    async def whole(self) -> Reply:
+        """The answer at its end; raises EngineFault."""
+        await self._wait(lambda: False)
+        return self.answer.reply
+
+    @property
+    def tokens(self) -> int:
+        """New tokens so far."""
+        return self.answer.completion_tokens
+
+    def leave(self) -> None:
+        """The client reads no more. Harmless after the end."""
+        self._timer.cancel()
+        self.answer.readers.discard(self)
+        if not self.answer.readers and not self.answer.ended:
+            self.answer.cancel()
+
+    async def _wait(self, is_enough: Callable[[], bool]) -> None:
+        """Until something is there, or the end; raises EngineFault."""
+        while not self._expired and not is_enough():
+            if self.answer.fault is not None:
+                raise self.answer.fault
+            if self.answer.ended:
+                return
+            self.changed.clear()
+            await self.changed.wait()
+        if self._expired:
+            raise Expired(self._limit.seconds)
+
+    def _expire(self) -> None:
+        if not self.answer.ended:
+            self._expired = True
+            self.changed.set()
+            self.leave()
+
+
+@dataclass(frozen=True)
+class Size:
+    """Tokens of a request that fits: of its rendered prompt, and most new ones."""
+
+    prompt: int
+    new: int
+
+
 class Engine(Protocol):
-    """What generates. `outstanding` counts accepted requests that have not ended."""
+    """What generates. `outstanding` counts accepted requests that have not ended, `running` those in the batch,
+    `tokens` every generated token so far."""
 
     name: str
 
@@ -108,13 +182,26 @@ class Engine(Protocol):
     @property
     def outstanding(self) -> int: ...
 
-    async def submit(
-        self, messages: Sequence[Message], sampling: Sampling, *, stream: bool, exact_length: bool
-    ) -> Answer:
-        """Accepts a request. `exact_length`: refuse, instead of lower, a max_new_tokens that does not fit.
+    @property
+    def running(self) -> int: ...
 
-        Raises NotReady, QueueFull, ContextExceeded, or TemplateRefusal.
+    @property
+    def tokens(self) -> int: ...
+
+    async def submit(
+        self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None = None
+    ) -> Answer:
+        """Accepts a request. `exact_length`: refuse, instead of lower, a max_new_tokens that does not fit; `tools`:
+        what the model may call.
+
+        Raises NotReady, QueueFull, ContextExceeded, ToolsNotShown, or TemplateRefusal.
         """
+        ...
+
+    async def size(
+        self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None = None
+    ) -> Size:
+        """How large a request is; nothing is generated. Raises as `submit` does, but not QueueFull."""
         ...
 
     def interrupt(self) -> None:

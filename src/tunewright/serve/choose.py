@@ -1,4 +1,5 @@
-"""Which model is served: what was named, else the fastest accepted variant, else the tuned model; and why."""
+"""Which model is served: what was named, else the promoted one, else the fastest accepted variant, else the tuned
+model; and why."""
 
 from __future__ import annotations
 
@@ -7,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunewright.core import manifest
+from tunewright.core import manifest, promoted
 from tunewright.core.errors import ArtifactError
+from tunewright.core.promoted import Current
 from tunewright.core.runs import Artifact, Workspace
 from tunewright.models import source, tuned
 from tunewright.models.compressed import load_compressed
 from tunewright.models.config import ModelConfig, ModelInfo
 from tunewright.models.load import choose_dtype, for_inference, load_model
+from tunewright.models.prefix import taken_positions
 from tunewright.models.tokens import ChatTokenizer
 from tunewright.serve.engine import Loaded
 
@@ -33,12 +36,15 @@ class Choice:
 
 
 def choose(workspace: Workspace, model: ModelConfig, *, source_directory: Path | None = None) -> Choice:
-    """The model to serve. `source_directory`: a variant's folder, or a quantize or train artifact.
+    """The model to serve. `source_directory`: a variant's folder, or a quantize or train artifact. Without it the
+    promoted model, where one was promoted.
 
-    Raises ArtifactError when there is none that this engine can serve.
+    Raises ArtifactError when there is none that this engine can serve, or the promoted one was changed.
     """
     if source_directory is not None:
         return _named(workspace, model, source_directory.resolve())
+    if current := promoted.read(workspace):
+        return _promoted(workspace, model, current)
     quantized = [artifact for artifact in workspace.finished("quantize") if artifact.manifest.passed]
     if quantized and (row := _fastest(quantized[-1])):
         return _variant(workspace, model, quantized[-1], row["scheme"], _why(workspace, quantized[-1], row))
@@ -79,6 +85,13 @@ def _named(workspace: Workspace, model: ModelConfig, place: Path) -> Choice:
     row = next((row for row in artifact.json("table.json") if row["scheme"] == place.name), None)
     refused = "; WARNING: this variant was refused by its loss limit" if row and not row["accepted"] else ""
     return _variant(workspace, model, artifact, place.name, f"named on the command line{refused}{warning}")
+
+
+def _promoted(workspace: Workspace, model: ModelConfig, current: Current) -> Choice:
+    artifact, why = promoted.opened(workspace, current), f"promoted by {current.by} at {current.since:%Y-%m-%d %H:%M}"
+    if current.variant == promoted.TUNED:
+        return _tuned(workspace, model, artifact, why)
+    return _variant(workspace, model, artifact, current.variant, why)
 
 
 def _fastest(quantize: Artifact) -> dict[str, Any] | None:
@@ -135,4 +148,4 @@ def _tuned(workspace: Workspace, model: ModelConfig, train: Artifact, why: str) 
 def _context(tokenizer: ChatTokenizer, info: ModelInfo, model: Any) -> int:
     """Most tokens of prompt and answer: what the model was built for, else what it was trained with."""
     positions = getattr(model.config, "max_position_embeddings", None)
-    return min(tokenizer.max_length, int(positions) if positions else info.max_length)
+    return min(tokenizer.max_length, int(positions) if positions else info.max_length) - taken_positions(model)

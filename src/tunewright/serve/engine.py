@@ -18,8 +18,11 @@ from tunewright.core import events
 from tunewright.core.chat import Message
 from tunewright.core.errors import TunewrightError
 from tunewright.models.generate import Request, RunningBatch, Sampling
+from tunewright.models.template import Tools
 from tunewright.models.tokens import ChatTokenizer
-from tunewright.serve.answers import Answer, ContextExceeded, EngineFault, Interrupted, NotReady, QueueFull, State
+from tunewright.serve.answers import Answer, Size, State
+from tunewright.serve.calls import CallReader, shown_prompt
+from tunewright.serve.faults import ContextExceeded, EngineFault, Interrupted, NotReady, QueueFull
 
 PREFILL_TOKENS = 512
 """Most padded prompt tokens that join running rows at once: a longer prompt joins alone, between two steps."""
@@ -43,8 +46,11 @@ class TransformersEngine:
 
     name = "transformers"
 
-    def __init__(self, load: Callable[[], Loaded], *, batch_size: int, queue: int) -> None:
-        self._load, self._batch_size, self._queue = load, batch_size, queue
+    def __init__(
+        self, load: Callable[[], Loaded], *, batch_size: int, queue: int, say: Callable[[str], None] = events.say
+    ) -> None:
+        """say: gets a line about each fault, without content."""
+        self._load, self._batch_size, self._queue, self._say = load, batch_size, queue, say
         self._lock = threading.Condition()
         self._waiting: deque[Answer] = deque()
         self._running: list[Answer] = []
@@ -54,6 +60,7 @@ class TransformersEngine:
         self._faults = 0
         self._mean_s = 1.0
         self._outstanding = 0
+        self._tokens = 0
         self.failure: BaseException | None = None
         """Why the state is `failed`."""
         self.loaded: Loaded | None = None
@@ -87,24 +94,39 @@ class TransformersEngine:
         """Rows in the batch."""
         return len(self._batch.rows) if self._batch else 0
 
+    @property
+    def tokens(self) -> int:
+        """Tokens generated so far, end tokens included."""
+        return self._tokens
+
     async def submit(
-        self, messages: Sequence[Message], sampling: Sampling, *, stream: bool, exact_length: bool
+        self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None = None
     ) -> Answer:
         """Accepts a request (see `Engine`). All requests come from one event loop."""
         loaded = self._check_open()
-        prompt_ids = await asyncio.to_thread(loaded.tokenizer.prompt_ids, messages)
+        self._check_room()
+        prompt_ids = await asyncio.to_thread(shown_prompt, loaded.tokenizer, messages, tools)
         sampling = _fitted(len(prompt_ids), sampling, loaded.context, exact_length=exact_length)
         self._loop = asyncio.get_running_loop()
         request = Request(prompt_ids, sampling)
-        answer = Answer(request, self._notify)
-        if stream:
-            request.on_text = lambda piece: self._outbox.append((answer, piece))
+        names = [tool["function"]["name"] for tool in tools or ()]
+        answer = Answer(request, self._notify, CallReader(loaded.tokenizer, names) if names else None)
+        answer.sink = lambda piece: self._outbox.append((answer, piece))
         with self._lock:
             self._check_open()
+            self._check_room()
             self._outstanding += 1
             self._waiting.append(answer)
             self._lock.notify()
         return answer
+
+    async def size(
+        self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None = None
+    ) -> Size:
+        """How large a request is (see `Engine`)."""
+        loaded = self._check_open()
+        prompt = len(await asyncio.to_thread(shown_prompt, loaded.tokenizer, messages, tools))
+        return Size(prompt, _fitted(prompt, sampling, loaded.context, exact_length=exact_length).max_new_tokens)
 
     def interrupt(self) -> None:
         """Cancels everything that is outstanding: the server stops."""
@@ -117,10 +139,12 @@ class TransformersEngine:
     def _check_open(self) -> Loaded:
         if self.loaded is None or self._state not in ("ready", "failing"):
             raise NotReady(f"the model is {self._state}")
+        return self.loaded
+
+    def _check_room(self) -> None:
         if self._outstanding >= self._batch_size + self._queue:
             turns = self._outstanding / self._batch_size
             raise QueueFull(self._outstanding, min(MAX_RETRY_S, max(1, round(self._mean_s * turns / 2))))
-        return self.loaded
 
     def _notify(self) -> None:
         with self._lock:
@@ -140,7 +164,7 @@ class TransformersEngine:
         except BaseException as error:
             self.failure, self._state = error, "failed"
             if not isinstance(error, TunewrightError):
-                events.say(f"serve: the engine ended: {_place(error)}")
+                self._say(f"serve: the engine ended: {_place(error)}")
             self._end_all(EngineFault("the engine has ended"))
 
     def _wait_for_work(self) -> bool:
@@ -155,9 +179,11 @@ class TransformersEngine:
         joining = self._next_joining()
         if joining:
             self._guarded(joining, self._join)
+            self._tokens += len(joining)
             self._finish_ended()
             self._send()
         if self._running:
+            self._tokens += len(self._running)
             self._guarded(self._running, lambda _: self._live.step())
             self._finish_ended()
         self._send()
@@ -195,7 +221,7 @@ class TransformersEngine:
             self._faults = 0
             self._state = "ready" if self._state == "failing" else self._state
         except Exception as error:
-            events.say(f"serve: the model failed on {len(affected)} requests: {_place(error)}")
+            self._say(f"serve: the model failed on {len(affected)} requests: {_place(error)}")
             self._faults += 1
             if self._faults >= FAULTS_UNTIL_FAILING and self._state == "ready":
                 self._state = "failing"

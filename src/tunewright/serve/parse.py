@@ -20,14 +20,11 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "logprobs": (False,),
     "modalities": (["text"],),
     "moderation": (),
-    "parallel_tool_calls": (True, False),
     "prediction": (),
     "presence_penalty": (0, 0.0),
     "reasoning_effort": (),
     "response_format": ({"type": "text"},),
     "store": (False,),
-    "tool_choice": ("none",),
-    "tools": ([],),
     "top_logprobs": (),
     "verbosity": (),
     "web_search_options": (),
@@ -49,7 +46,11 @@ _KINDS = {
 
 def parse(body: bytes) -> ChatRequest:
     """Reads a body; raises ApiError (400) with OpenAI's `param` and `code`."""
-    given = _object(body)
+    return check(json_object(body))
+
+
+def check(given: dict[str, Any]) -> ChatRequest:
+    """Reads a body that is JSON; raises ApiError (400)."""
     wanted = {key: value for key, value in given.items() if value is not None}
     for key in [key for key in wanted if key not in ChatRequest.model_fields]:
         _check_unsupported(key, wanted.pop(key))
@@ -72,10 +73,46 @@ def parse(body: bytes) -> ChatRequest:
             param="stream_options",
             code="invalid_value",
         )
+    _check_tools(request)
+    _check_turns(request)
     return request
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _check_tools(request: ChatRequest) -> None:
+    """What depends on several fields; a choice that only a grammar could enforce is refused by its type already."""
+    if request.tool_choice == "auto" and not request.tools:
+        raise _wrong("tool_choice", "it is only allowed when 'tools' are given")
+    if request.offered and request.parallel_tool_calls is False:
+        raise _wrong("parallel_tool_calls", "one call at a time is not enforced here; leave it out or send true")
+    names = [tool.function.name for tool in request.tools]
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise _wrong(f"tools[{place}].function.name", f"'{name}' is there twice")
+
+
+def _check_turns(request: ChatRequest) -> None:
+    """Calls are the assistant's, and a tool's turn answers a call that came before."""
+    asked: set[str] = set()
+    for place, message in enumerate(request.messages):
+        if message.tool_calls and message.role != "assistant":
+            raise _wrong(f"messages[{place}].tool_calls", "only an assistant's turn has calls")
+        if message.tool_call_id is not None and message.role != "tool":
+            raise _wrong(f"messages[{place}].tool_call_id", "only a tool's turn answers a call")
+        if message.role == "tool" and message.tool_call_id is None:
+            param = f"messages[{place}].tool_call_id"
+            message_text = f"Missing required parameter: '{param}'."
+            raise ApiError(400, message_text, param=param, code="missing_required_parameter")
+        if message.role == "tool" and message.tool_call_id not in asked:
+            raise _wrong(f"messages[{place}].tool_call_id", "no assistant turn before it has a call of this id")
+        asked |= {call.id for call in message.tool_calls}
+
+
+def _wrong(param: str, why: str) -> ApiError:
+    return ApiError(400, f"Invalid value for '{param}': {why}.", param=param, code="invalid_value")
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body; raises ApiError (400)."""
     problem = "We could not parse the JSON body of your request"
     try:
         given = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
@@ -104,10 +141,14 @@ def _without_nulls(messages: Any) -> Any:
     """Clients send earlier answers back with null fields (`refusal`, `tool_calls`): these say nothing."""
     if not isinstance(messages, list):
         return messages
-    return [
-        {k: v for k, v in item.items() if v is not None or k in ("role", "content")} if isinstance(item, dict) else item
-        for item in messages
-    ]
+    return [_without_null(item) if isinstance(item, dict) else item for item in messages]
+
+
+def _without_null(message: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in message.items() if value is not None or key in ("role", "content")}
+    if kept.get("tool_calls") and kept.get("content") is None:
+        return {**kept, "content": ""}
+    return kept
 
 
 def _check_unsupported(key: str, value: Any) -> None:

@@ -15,9 +15,10 @@ import uvicorn
 
 from tunewright.core import events
 from tunewright.core.errors import ResourceError, TunewrightError
-from tunewright.serve.app import create_app
+from tunewright.serve.app import Parts, create_app
 from tunewright.serve.config import ServeConfig
 from tunewright.serve.engine import TransformersEngine
+from tunewright.serve.log import Log
 
 TICK_S = 0.02
 INTERRUPT_S = 5.0
@@ -60,13 +61,14 @@ class Server:
         self,
         engine: TransformersEngine,
         config: ServeConfig,
+        parts: Parts,
         *,
-        model_name: str,
         log: Callable[[str], None] = events.say,
     ) -> None:
-        self.engine, self._config, self._log = engine, config, log
+        self.engine, self._config, self._parts = engine, config, parts
+        self._say = Log(log, config.log).say
         self._socket = bind(config.host, config.port)
-        self.app = create_app(engine, config, model_name=model_name, log=log)
+        self.app = create_app(engine, config, parts, log=log)
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
                 self.app,
@@ -76,6 +78,7 @@ class Server:
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                h11_max_incomplete_event_size=config.max_header_bytes,
                 timeout_graceful_shutdown=int(INTERRUPT_S),
             ),
             self.drain,
@@ -95,12 +98,15 @@ class Server:
         Raises the engine's own error when the model cannot be loaded.
         """
         url = self.url
-        self.engine.start()
         try:
+            if self._parts.jobs is not None:
+                self._parts.jobs.start(_local(url))
+            self.engine.start()
             asyncio.run(self._serve(url))
         finally:
             self._socket.close()
             self.engine.stop()
+            self._parts.close()
         if self.engine.failure is not None:
             raise _as_error(self.engine.failure)
 
@@ -109,7 +115,7 @@ class Server:
         if self._draining.is_set():
             self._hurry.set()
         self._draining.set()
-        self.app.state.draining = True
+        self.app.state.chat.draining = True
 
     async def _serve(self, url: str) -> None:
         watching = asyncio.create_task(self._watch(url))
@@ -124,19 +130,19 @@ class Server:
         while not self._draining.is_set() and self.engine.state != "failed":
             if self.engine.state == "ready" and self._uvicorn.started and not announced:
                 announced = True
-                self._log(f"serve: ready at {url}/v1")
+                self._say(f"serve: ready at {url}/v1")
             await asyncio.sleep(TICK_S)
-        self.app.state.draining = True
+        self.app.state.chat.draining = True
         if self.engine.outstanding:
             await self._wait_for_answers()
         self._uvicorn.should_exit = True
 
     async def _wait_for_answers(self) -> None:
         limit = self._config.shutdown_timeout_s
-        self._log(f"serve: stopping; {self.engine.outstanding} answers may finish within {limit:g} s")
+        self._say(f"serve: stopping; {self.engine.outstanding} answers may finish within {limit:g} s")
         await self._idle(limit)
         if self.engine.outstanding:
-            self._log(f"serve: {self.engine.outstanding} answers are cancelled")
+            self._say(f"serve: {self.engine.outstanding} answers are cancelled")
             self.engine.interrupt()
             self._hurry.clear()
             await self._idle(INTERRUPT_S)
@@ -156,6 +162,11 @@ class _Uvicorn(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._drain()
+
+
+def _local(url: str) -> str:
+    """The same server as this machine reaches it: 0.0.0.0 and :: are no addresses to connect to."""
+    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
 def _as_error(failure: BaseException) -> BaseException:

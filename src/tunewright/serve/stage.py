@@ -27,14 +27,17 @@ def run(workspace: Workspace, config: ServeConfig, *, model: ModelConfig, source
     Raises ResourceError for a busy port, ArtifactError when there is nothing to serve.
     """
     _need_libraries()
+    from tunewright.serve import serving
     from tunewright.serve.choose import choose
     from tunewright.serve.engine import TransformersEngine
+    from tunewright.serve.log import Log
     from tunewright.serve.server import Server
 
     choice = choose(workspace, model, source_directory=source)
-    events.say(choice.sentence)
-    engine = TransformersEngine(choice.load, batch_size=config.batch_size, queue=config.queue)
-    Server(engine, config, model_name=workspace.project).run()
+    say = Log(events.say, config.log).say
+    say(choice.sentence)
+    engine = TransformersEngine(choice.load, batch_size=config.batch_size, queue=config.queue, say=say)
+    Server(engine, config, serving.parts(workspace, config, choice, say=say)).run()
 
 
 def chat(
@@ -97,9 +100,11 @@ def _measure(
     train: Artifact,
 ) -> dict[str, Any]:
     from tunewright.serve import probe
+    from tunewright.serve.app import Parts
     from tunewright.serve.choose import choose_from
     from tunewright.serve.engine import TransformersEngine
     from tunewright.serve.server import Server, in_thread
+    from tunewright.serve.wire import Model, now
 
     choice = choose_from(workspace, model, quantize=quantize, train=train)
     events.say(choice.sentence)
@@ -108,11 +113,11 @@ def _measure(
         raise ArtifactError("the test split is empty, so the server has no questions", where=str(data.path))
     local = config.model_copy(update={"host": "127.0.0.1", "port": 0, "queue": max(config.queue, REQUESTS)})
     engine = TransformersEngine(choice.load, batch_size=local.batch_size, queue=local.queue)
-    with in_thread(Server(engine, local, model_name=workspace.project, log=_no_log)) as url:
+    with in_thread(Server(engine, local, Parts(Model(id=workspace.project, created=now())), log=_no_log)) as url:
         loaded = engine.loaded
         assert loaded is not None
         tokens = min(NEW_TOKENS, config.max_new_tokens)
-        key = config.api_key.get_secret_value() if config.api_key else None
+        key = next(iter(config.tenants.values()), None)
         target = probe.Target(url, workspace.project, key, tokens)
         prompts = [probe.fitting(row, loaded.tokenizer, loaded.context - tokens) for row in rows]
         prompts = [prompts[index % len(prompts)] for index in range(REQUESTS)]

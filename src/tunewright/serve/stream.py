@@ -1,16 +1,18 @@
-"""Server-sent events as OpenAI frames them: role, text, finish reason, usage if asked for, `[DONE]`."""
+"""Server-sent events as OpenAI frames them: role, text, tool calls, finish reason, usage if asked for, `[DONE]`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from tunewright.serve import wire
-from tunewright.serve.answers import Answer, EngineFault, Interrupted
+from tunewright.serve.faults import EngineFault, Expired, Interrupted
+from tunewright.serve.reply import Reading
+from tunewright.serve.tools import CallDelta
 
 DONE = "data: [DONE]\n\n"
 
@@ -18,8 +20,10 @@ DONE = "data: [DONE]\n\n"
 class EventStream(StreamingResponse):
     """A stream that calls `at_end` however it ends: finished, failed, or left by its client."""
 
-    def __init__(self, content: AsyncIterator[str], at_end: Callable[[], None]) -> None:
-        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    def __init__(
+        self, content: AsyncIterator[str], at_end: Callable[[], None], *, headers: Mapping[str, str] | None = None
+    ) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})}
         super().__init__(content, media_type="text/event-stream", headers=headers)
         self._at_end = at_end
 
@@ -30,7 +34,7 @@ class EventStream(StreamingResponse):
             self._at_end()
 
 
-async def events(answer: Answer, first: str | None, *, model: str, include_usage: bool) -> AsyncIterator[str]:
+async def events(reading: Reading, first: str | None, *, model: str, include_usage: bool) -> AsyncIterator[str]:
     """The events of an answer whose first piece is known already (None: it ended without text)."""
     made = _Chunks(model, include_usage)
     yield made.chunk(wire.Delta(role="assistant", content=""))
@@ -38,16 +42,26 @@ async def events(answer: Answer, first: str | None, *, model: str, include_usage
         piece = first
         while piece is not None:
             yield made.chunk(wire.Delta(content=piece))
-            piece = await answer.next()
+            piece = await reading.next()
+        reply = await reading.whole()
     except EngineFault as fault:
-        status = 503 if isinstance(fault, Interrupted) else 500
-        code = "service_unavailable" if isinstance(fault, Interrupted) else None
-        yield _event(wire.ApiError(status, str(fault), code=code).to_json())
+        yield _event(as_error(fault).to_json())
         return
-    yield made.chunk(wire.Delta(), finish_reason(answer))
+    for index, call in enumerate(reply.calls):
+        yield made.chunk(wire.Delta(tool_calls=[CallDelta(index=index, **call.model_dump())]))
+    yield made.chunk(wire.Delta(), reply.finish)
     if include_usage:
-        yield made.usage(usage(answer))
+        yield made.usage(reply.usage)
     yield DONE
+
+
+def as_error(fault: EngineFault) -> wire.ApiError:
+    """What the client is told of a fault."""
+    if isinstance(fault, Interrupted):
+        return wire.ApiError(503, str(fault), code="service_unavailable", headers={"Retry-After": "1"})
+    if isinstance(fault, Expired):
+        return wire.ApiError(504, str(fault), code="deadline_exceeded")
+    return wire.ApiError(500, str(fault))
 
 
 class _Chunks:
@@ -72,16 +86,3 @@ class _Chunks:
 def _event(body: dict[str, Any]) -> str:
     """ASCII only: U+2028 and U+0085 end a line for some readers."""
     return f"data: {json.dumps(body, separators=(',', ':'))}\n\n"
-
-
-def finish_reason(answer: Answer) -> wire.FinishReason:
-    """Of an answer that has ended by itself."""
-    reason = answer.request.finish
-    assert reason in ("stop", "length"), reason
-    return reason
-
-
-def usage(answer: Answer) -> wire.Usage:
-    """Token counts of an answer that has ended."""
-    prompt, new = answer.prompt_tokens, answer.completion_tokens
-    return wire.Usage(prompt_tokens=prompt, completion_tokens=new, total_tokens=prompt + new)

@@ -13,11 +13,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from tunewright.core.chat import Message
 from tunewright.models.generate import Sampling
+from tunewright.serve.tools import MOST_TOOLS, CallDelta, EarlierCall, Tool, ToolCall
 
 MAX_STOP_CHARS = 256
 GREEDY_BELOW = 0.01
 """Temperatures below this are greedy: dividing logits by less overflows, and the answer is the same."""
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class _Received(BaseModel):
@@ -33,6 +34,9 @@ class TextPart(_Received):
     text: str
 
 
+_Content = str | Annotated[list[TextPart], Field(min_length=1)]
+
+
 def _as_parts(value: Any) -> Any:
     return [{"type": "text", "text": value}] if isinstance(value, str) else value
 
@@ -42,14 +46,23 @@ def _as_list(value: Any) -> Any:
 
 
 class ChatMessage(_Received):
-    """One turn; `content` is a text or a list of text parts, which are joined as they are."""
+    """One turn; `content` is a text or a list of text parts, which are joined as they are. Which turns have calls and
+    which answer one is checked in parse.py."""
 
-    role: Literal["system", "user", "assistant"]
-    content: Annotated[list[TextPart], BeforeValidator(_as_parts), Field(min_length=1)]
+    role: Literal["system", "user", "assistant", "tool"]
+    content: Annotated[list[TextPart], Field(min_length=1), BeforeValidator(_as_parts, json_schema_input_type=_Content)]
+    tool_calls: list[EarlierCall] = []
+    tool_call_id: str | None = None
 
     def to_message(self) -> Message:
-        """The form that templates render."""
-        return Message(role=self.role, content="".join(part.text for part in self.content))
+        """The form that templates render: no content is None beside calls."""
+        text = "".join(part.text for part in self.content)
+        return Message(
+            role=self.role,
+            content=None if self.tool_calls and not text else text,
+            tool_calls=tuple(call.model_dump() for call in self.tool_calls),
+            tool_call_id=self.tool_call_id,
+        )
 
 
 class StreamOptions(_Received):
@@ -59,6 +72,7 @@ class StreamOptions(_Received):
 
 
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
+_Stops = Stop | Annotated[list[Stop], Field(max_length=4)]
 
 
 class ChatRequest(_Received):
@@ -70,11 +84,19 @@ class ChatRequest(_Received):
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float = Field(default=1.0, ge=0, le=2, allow_inf_nan=False)
     top_p: float = Field(default=1.0, ge=0, le=1, allow_inf_nan=False)
-    stop: Annotated[list[Stop], BeforeValidator(_as_list), Field(max_length=4)] = []
+    stop: Annotated[list[Stop], Field(max_length=4), BeforeValidator(_as_list, json_schema_input_type=_Stops)] = []
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: str | None = None
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] = []
+    tool_choice: Literal["auto", "none"] | None = None
+    parallel_tool_calls: bool | None = None
+
+    @property
+    def offered(self) -> list[Tool]:
+        """The tools that the model may call."""
+        return [] if self.tool_choice == "none" else self.tools
 
     @property
     def wanted_tokens(self) -> int | None:
@@ -108,8 +130,9 @@ class AnswerMessage(BaseModel):
     """The assistant's turn."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    tool_calls: list[ToolCall] | None = Field(default=None, exclude_if=lambda calls: calls is None)
 
 
 class AnswerChoice(BaseModel):
@@ -137,6 +160,7 @@ class Delta(BaseModel):
 
     role: Literal["assistant"] | None = None
     content: str | None = None
+    tool_calls: list[CallDelta] | None = None
 
 
 class ChunkChoice(BaseModel):
@@ -160,12 +184,17 @@ class Chunk(BaseModel):
 
 
 class Model(BaseModel):
-    """A served model. `created`: seconds since 1970."""
+    """A served model. `created`: seconds since 1970. `base`, `adapter` (how it was tuned, such as `lora`; None for
+    whole weights), `variant` and `artifact` say what it is."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "tunewright"
+    base: str | None = None
+    adapter: str | None = None
+    variant: str | None = None
+    artifact: str | None = None
 
 
 class ModelList(BaseModel):

@@ -8,15 +8,28 @@ from pydantic import Field, model_validator
 
 from tunewright.core.config import Section
 from tunewright.core.registry import Chosen, PluginOptions
+from tunewright.train.effect_options import EffectConfig
 from tunewright.train.methods.options import METHODS, LoraOptions
+
+VALIDATION_LOSS = "validation_loss"
 
 
 class EarlyStopping(Section):
-    """Ends training when a validation metric no longer improves."""
+    """Ends training when a validation metric no longer improves; the weights kept are those of its best value."""
 
-    metric: Literal["validation_loss"] = "validation_loss"
+    metric: str = VALIDATION_LOSS
+    """`validation_loss`, or a metric of generated answers such as `intent.accuracy` (with `evaluate_generated`)."""
     patience: int = Field(default=5, ge=1)
     """Evaluations without improvement before training stops."""
+
+
+class GeneratedEvaluation(Section):
+    """Answers that the model in training generates, scored by the metrics of `evaluate:`."""
+
+    rows: int = Field(default=32, ge=1)
+    """Validation rows that are answered, drawn with the project's seed."""
+    max_new_tokens: int = Field(default=32, ge=1)
+    """Longest generated answer."""
 
 
 class Sharding(Section):
@@ -30,13 +43,28 @@ class TrainConfig(Section):
     """Method, loop and stopping."""
 
     method: Annotated[PluginOptions, Chosen(METHODS)] = LoraOptions()
-    epochs: float = Field(default=3, gt=0)
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes over the training rows; default 3. Give this or steps."""
+    steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps."""
     learning_rate: float = Field(default=2e-4, gt=0, lt=1)
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    schedule: Literal["linear", "cosine", "cosine_with_min_lr", "warmup_stable_decay", "constant"] = "linear"
+    """How the learning rate falls after the warm-up: to zero on a line or a cosine; on a cosine to `min_lr_ratio`; not
+    at all until the last `decay_ratio` of the steps; never."""
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps in which the learning rate rises."""
+    min_lr_ratio: float = Field(default=0.1, ge=0, lt=1)
+    """Where cosine_with_min_lr ends, as a share of the learning rate."""
+    decay_ratio: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the steps in which warmup_stable_decay falls to zero, on a cosine."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Pulls trained matrices towards zero in each step, against overfitting; 0.1 is usual."""
     max_grad_norm: float = Field(default=1.0, gt=0)
+    """A longer gradient is shortened to this length."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of each target's probability that is spread over all tokens, in training only; 0.1 is usual."""
+    neftune_alpha: float = Field(default=0.0, ge=0)
+    """Noise on the embeddings while training, against overfitting; 5 is usual, 0 turns it off."""
     rows_per_step: int | None = Field(default=None, ge=1)
     """Conversations an optimizer step (the effective batch); default 32. Give this or tokens_per_step."""
     tokens_per_step: int | None = Field(default=None, ge=64)
@@ -51,15 +79,32 @@ class TrainConfig(Section):
     """Recomputes activations in the backward pass: less memory, about 16 % slower."""
     evaluations_per_epoch: int = Field(default=2, ge=1)
     """How often the validation loss is measured and a checkpoint is written."""
+    evaluate_generated: GeneratedEvaluation | None = None
+    """With each validation also generate answers and score them; off by default."""
     early_stopping: EarlyStopping | None = EarlyStopping()
+    effect: EffectConfig = EffectConfig()
     keep_checkpoints: int = Field(default=2, ge=1)
-    """Checkpoints kept while training, beside the best one; they are removed when the stage is sealed."""
+    """Newest checkpoints kept while training, beside the best one; they are removed when the stage is sealed."""
+    dataloader_workers: int = Field(default=0, ge=0, le=64)
+    """Processes that fetch rows. Rows are in memory, so 0 is fastest; the result is the same for any number."""
     sharding: Sharding | None = None
     report_to: tuple[Literal["tensorboard", "mlflow", "wandb", "trackio"], ...] = ()
     """Trackers that transformers' Trainer reports to; none by default, nothing leaves the machine."""
 
     @model_validator(mode="after")
-    def _one_batch_size(self) -> TrainConfig:
+    def _exactly_one(self) -> TrainConfig:
         if self.rows_per_step is not None and self.tokens_per_step is not None:
             raise ValueError("rows_per_step and tokens_per_step exclude each other; give exactly one")
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("epochs and steps exclude each other; give exactly one")
+        if self.objective != VALIDATION_LOSS and self.evaluate_generated is None:
+            raise ValueError(
+                f"early_stopping.metric '{self.objective}' needs generated answers: add `evaluate_generated: {{}}`, "
+                f"or use {VALIDATION_LOSS}"
+            )
         return self
+
+    @property
+    def objective(self) -> str:
+        """The metric that decides which checkpoint is the best."""
+        return self.early_stopping.metric if self.early_stopping else VALIDATION_LOSS

@@ -5,6 +5,7 @@ Trainer walks it in order, so a resumed training sees exactly the rows that are 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from tunewright.models.tokens import Example
 
 Steps = list[list[int]]
 """Row indices of each optimizer step."""
+DEFAULT_EPOCHS = 3.0
 
 
 @dataclass(frozen=True)
@@ -24,22 +26,31 @@ class StepPlan:
 
 
 def plan_steps(
-    examples: Sequence[Example], *, epochs: float, rows_per_step: int | None, tokens_per_step: int | None, seed: int
+    examples: Sequence[Example],
+    *,
+    epochs: float | None = None,
+    steps: int | None = None,
+    rows_per_step: int | None = None,
+    tokens_per_step: int | None = None,
+    seed: int,
 ) -> StepPlan:
-    """Shuffles the rows anew each epoch and cuts them into steps by row or token count; a fractional epoch ends
-    early. At least one step."""
+    """Shuffles the rows anew each epoch and cuts them into steps by row count (default 32) or token count.
+
+    Ends after `steps` steps, else after `epochs` passes (default 3); a fractional epoch ends early. At least one step.
+    """
     generator = random.Random(seed)  # noqa: S311 (no secret)
     sizes = [len(example.input_ids) for example in examples]
-    steps: Steps = []
-    wanted: float = 0
-    for epoch in range(int(-(-epochs // 1))):
+    passes = math.inf if steps else epochs or DEFAULT_EPOCHS
+    planned: Steps = []
+    cuts: list[int] = []
+    while len(cuts) < passes and (not steps or len(planned) < steps):
         order = list(range(len(examples)))
         generator.shuffle(order)
         cut = _by_tokens(order, sizes, tokens_per_step) if tokens_per_step else _by_rows(order, rows_per_step or 32)
-        share = min(1.0, epochs - epoch)
-        steps += cut[: max(1, round(len(cut) * share))]
-        wanted += len(cut)
-    return StepPlan(steps, per_epoch=wanted / int(-(-epochs // 1)))
+        share = min(1.0, passes - len(cuts))
+        planned += cut[: max(1, round(len(cut) * share))]
+        cuts.append(len(cut))
+    return StepPlan(planned[:steps], per_epoch=sum(cuts) / len(cuts))
 
 
 def _by_rows(order: list[int], rows: int) -> Steps:

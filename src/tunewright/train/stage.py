@@ -2,209 +2,249 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import shutil
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunewright.core import files
-from tunewright.core.chat import Conversation
-from tunewright.core.errors import ArtifactError, ConfigError, Interrupted
+from tunewright.core.errors import ConfigError
 from tunewright.core.events import read_events, say
 from tunewright.core.files import human_bytes
-from tunewright.core.machine import peak_memory_bytes
 from tunewright.core.runs import Artifact, Output, Workspace, begin
 from tunewright.models import source, tuned
 from tunewright.models.config import ModelConfig, ModelInfo
-from tunewright.models.load import choose_dtype, device, load_model
-from tunewright.models.packing import ATTENTION, computed_tokens
-from tunewright.models.token_cache import TokenCache, token_cache
-from tunewright.models.tokens import ChatTokenizer, Example
-from tunewright.train import record
-from tunewright.train.callbacks import Reporting, StopOnSignal, WholeCheckpoints
-from tunewright.train.checkpoint import last_whole
+from tunewright.models.load import device
+from tunewright.models.tokens import ChatTokenizer
+from tunewright.train import callbacks, loop, precision, record, trackers, watch
 from tunewright.train.config import TrainConfig
+from tunewright.train.effect import Effect, Saved, measure_effect
+from tunewright.train.generated import GeneratedExam
 from tunewright.train.method import Method
 from tunewright.train.methods.options import METHODS
-from tunewright.train.plan import StepPlan, plan_steps
-from tunewright.train.trainer import PackedTrainer, make_trainer
+from tunewright.train.precision import Precision
+from tunewright.train.rows import Rows, load_rows
+from tunewright.train.trainer import make_trainer
 
 CHECKPOINTS = ".checkpoints"
 CURVE = "curve.json"
+FINISHED = ".finished.json"
+"""The facts of a training that is saved but not sealed yet: a kill in between loses nothing."""
 
 
-def run(workspace: Workspace, config: TrainConfig, *, model: ModelConfig, seed: int, data: Artifact) -> Artifact:
-    """Trains on the data artifact's training split and seals the result; resumes an unfinished one.
+def run(
+    workspace: Workspace,
+    config: TrainConfig,
+    *,
+    model: ModelConfig,
+    seed: int,
+    data: Artifact,
+    exam: GeneratedExam | None = None,
+) -> Artifact:
+    """Trains on the data artifact's training split and seals the result; resumes an unfinished one. `exam` scores
+    generated answers where train.evaluate_generated is set. Does not pass where no effect is shown on held-out rows.
 
-    Raises Interrupted after a signal (a checkpoint is saved first), ConfigError, ArtifactError, ResourceError.
+    Raises Interrupted after a signal (a checkpoint is saved first), TrainingDiverged, ConfigError, MissingExtraError,
+    ArtifactError, ResourceError.
     """
     if config.sharding:
         raise ConfigError(
             "train.sharding needs several CUDA GPUs under a launcher, which this version does not start",
             fix="add train.sharding=null to train on one device",
         )
+    trackers.check(config.report_to)
+    method: Method = METHODS.target(config.method.name)(config.method)
+    formats = precision.choose(model.dtype, kind=method.kind)
     settings = {"train": config.model_dump(mode="json"), "model": model.model_dump(mode="json"), "seed": seed}
+    if exam and config.evaluate_generated:
+        settings["generated"] = dict(exam.settings)
     output = begin(workspace, "train", settings, (workspace.reference(data),), resumable=True)
     if isinstance(output, Artifact):
         return output
     try:
-        return _train(_Job(output, config, model, source.resolve(model, workspace.root), seed), data)
+        if not (output.path / FINISHED).exists():
+            _train(
+                _Job(output, config, model, source.resolve(model, workspace.root), seed, method, formats), data, exam
+            )
+        return _seal(output)
     finally:
         output.release()
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One training: where it writes, its settings, the base model's folder."""
+    """One training: where it writes, its settings, the base model's folder, the method and the number formats."""
 
     output: Output
     config: TrainConfig
     model: ModelConfig
     base: Path
     seed: int
+    method: Method
+    formats: Precision
 
 
-def _train(job: _Job, data: Artifact) -> Artifact:
-    config, output = job.config, job.output
+def _train(job: _Job, data: Artifact, exam: GeneratedExam | None) -> None:
+    """Everything up to the saved model and its facts; leaves FINISHED behind."""
     tokenizer = ChatTokenizer.load(job.base)
-    limit = min(job.model.max_length or tokenizer.max_length, tokenizer.max_length)
-    cache = token_cache(output.workspace, tokenizer, job.base, max_length=limit, label="train")
-    training, validation = (_examples(data, split, tokenizer, limit, cache) for split in ("train", "validation"))
-    plan = plan_steps(
-        training,
-        epochs=config.epochs,
-        rows_per_step=config.rows_per_step,
-        tokens_per_step=config.tokens_per_step,
+    longest = min(job.model.max_length or tokenizer.max_length, tokenizer.max_length)
+    rows = load_rows(
+        job.output.workspace,
+        job.config,
+        data,
+        tokenizer_from=job.base,
+        max_length=longest - job.method.extra_positions,
         seed=job.seed,
+        exam=exam,
     )
-    method: Method = METHODS.target(config.method.name)(config.method)
-    model = _prepare(job, method)
-    tokens = [sum(len(training[row].input_ids) for row in step) for step in plan.steps]
-    weights = record.weights_of(model)
-    computed = _computed(config, training, plan)
-    _announce(config, weights, rows=len(training), steps=len(plan.steps), tokens=(sum(tokens), sum(computed)))
-    with StopOnSignal() as stop:
+    _fit(job, rows, longest)
+    gc.collect()  # the trainer is gone by now: one model in memory at a time
+    found = _effect(job, rows)
+    say(f"train: {found.text()}")
+    failure = found.failure(required=job.config.effect.required)
+    job.output.facts |= {"effect": found.facts(), **({"failed": failure} if failure else {})}
+    files.write_json(job.output.path / FINISHED, job.output.facts)
+
+
+def _fit(job: _Job, rows: Rows, longest: int) -> None:
+    """Trains and saves. longest: tokens that the model takes, for the stages that come."""
+    config, output = job.config, job.output
+    trust = job.model.trust_remote_code
+    model = loop.prepare(job.base, config, job.method, job.formats, seed=job.seed, trust_remote_code=trust)
+    weights, tokens, computed = record.weights_of(model), rows.tokens(), rows.computed(config)
+    _announce(job, rows, weights, tokens=sum(tokens), computed=sum(computed))
+    patience = config.early_stopping.patience if config.early_stopping else None
+    resume = loop.find_resume(output.path / CHECKPOINTS, patience)
+    reporting = callbacks.Reporting(output.events, rows.plan, tokens)
+    with callbacks.StopOnSignal() as stop:
         trainer = make_trainer(
             model,
             config,
-            training=training,
-            validation=validation,
-            plan=plan,
+            training=rows.training,
+            validation=rows.validation,
+            plan=loop.what_is_left(rows.plan, resume),
             folder=output.path / CHECKPOINTS,
             seed=job.seed,
-            callbacks=[Reporting(output.events, plan, tokens), WholeCheckpoints(), stop],
+            precision=job.formats,
+            name=f"{output.workspace.project}-{output.path.name}",
+            callbacks=[reporting, *_callbacks(job, rows, resume.step), stop],
+            scores=rows.scores,
         )
-        seconds = _loop(trainer, output)
-    _check_not_stopped(stop, trainer)
-    target = output.path / (tuned.ADAPTER if method.kind == "adapter" else tuned.WEIGHTS)
-    method.save(model, target, base=job.model.path, revision=job.model.revision, tokenizer_from=job.base)
-    info = _info(job, method, tokenizer, limit=limit, dtype=next(model.parameters()).dtype)
-    files.write_json(output.path / tuned.INFO, info.model_dump())
-    _record(job, trainer, plan, seconds=seconds, tokens=sum(tokens[: trainer.state.global_step]))
-    output.facts |= {**weights, "computed_tokens": sum(computed[: trainer.state.global_step])}
-    shutil.rmtree(output.path / CHECKPOINTS, ignore_errors=True)
-    return output.seal()
+        seconds = loop.run(trainer, resume, stop, output.events, config)
+    steps = trainer.state.global_step
+    _save(job, rows, model, longest)
+    output.facts |= {**weights, "computed_tokens": sum(computed[:steps]), "tokens": sum(tokens[:steps])}
+    _record(job, rows, steps=steps, seconds=seconds, seen=reporting.seen)
 
 
-def _computed(config: TrainConfig, training: list[Example], plan: StepPlan) -> list[int]:
-    """Tokens each step computes."""
-    share, limit = config.packing and config.share_prefix, config.micro_batch_tokens
-    steps = ([training[row] for row in step] for step in plan.steps)
-    return [computed_tokens(rows, max_tokens=limit, share_prefix=share) for rows in steps]
-
-
-def _examples(data: Artifact, split: str, tokenizer: ChatTokenizer, limit: int, cache: TokenCache) -> list[Example]:
-    def tokenized() -> list[Example]:
-        conversations = (Conversation.from_row(row) for row in data.jsonl(f"{split}.jsonl"))
-        return [e for conversation in conversations for e in tokenizer.examples(conversation, max_length=limit)]
-
-    found = cache.examples(data.file(f"{split}.jsonl"), tokenized)
-    if not found:
-        raise ArtifactError(
-            f"the {split} split has no trained row", where=str(data.path), fix="add rows, run data again"
-        )
-    return found
-
-
-def _prepare(job: _Job, method: Method) -> Any:
-    """The base with what the method trains, seeded."""
-    from transformers import set_seed
-
-    set_seed(job.seed)
-    loaded = load_model(
-        job.base,
-        dtype=choose_dtype(job.model.dtype),
+def _effect(job: _Job, rows: Rows) -> Effect:
+    """Did it learn anything? Asked of the saved weights on held-out rows, as they are served."""
+    saved = Saved(
+        base=job.base,
+        folder=_target(job),
+        kind=job.method.kind,
         trust_remote_code=job.model.trust_remote_code,
-        attention=ATTENTION if job.config.packing else "sdpa",
+        packed=job.config.packing,
+        tokens_per_batch=job.config.micro_batch_tokens,
     )
-    loaded.config.use_cache = False
-    if job.config.gradient_checkpointing:
-        loaded.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        loaded.enable_input_require_grads()
-    return method.prepare(loaded)
+    return measure_effect(
+        saved,
+        rows.held_out,
+        rendered=rows.validation,
+        dtype=job.formats.dtype,
+        seed=job.seed,
+        options=job.config.effect,
+    )
 
 
-def _announce(config: TrainConfig, weights: dict[str, Any], *, rows: int, steps: int, tokens: tuple[int, int]) -> None:
+def _seal(output: Output) -> Artifact:
+    output.facts = json.loads((output.path / FINISHED).read_text(encoding="utf-8"))
+    shutil.rmtree(output.path / CHECKPOINTS, ignore_errors=True)
+    artifact = output.seal(passed="failed" not in output.facts)
+    (artifact.path / FINISHED).unlink()
+    return artifact
+
+
+def _callbacks(job: _Job, rows: Rows, step: int) -> Sequence[Any]:
+    """step: after which the training goes on."""
+    config, output = job.config, job.output
+
+    def advise(found: watch.Overfitting) -> str:
+        return _advice(job, rows, found)
+
+    logs = output.path.parent.parent / trackers.TENSORBOARD / output.path.name
+    return [
+        *([callbacks.EarlyStop(config.early_stopping.patience)] if config.early_stopping else []),
+        callbacks.WarnOfOverfitting(output.events, advise),
+        callbacks.WholeCheckpoints(config.keep_checkpoints),
+        *trackers.callbacks(config.report_to, logs, after_step=step),
+    ]
+
+
+def _advice(job: _Job, rows: Rows, found: watch.Overfitting) -> str:
+    return record.overfitting_advice(found, job.config, is_augmented=rows.is_augmented, per_epoch=rows.plan.per_epoch)
+
+
+def _announce(job: _Job, rows: Rows, weights: dict[str, int], *, tokens: int, computed: int) -> None:
     trained, total = weights["trained_parameters"], weights["total_parameters"]
+    config = job.config
     say(
-        f"train: {config.method.name} in {weights['dtype']} on {device()}, {trained:,} of {total:,} weights "
-        f"({trained / total:.2%}); {rows} rows, {steps} steps, {tokens[0]:,} tokens, "
-        f"{tokens[1]:,} computed after sharing prefixes, micro-batches of up to {config.micro_batch_tokens} tokens"
+        f"train: {config.method.name} on {device()}, {job.formats.sentence()}\n"
+        f"train: {trained:,} of {total:,} weights ({trained / total:.2%}); {len(rows.training)} rows, "
+        f"{len(rows.plan.steps)} steps, {tokens:,} tokens, {computed:,} computed after sharing prefixes, "
+        f"micro-batches of up to {config.micro_batch_tokens} tokens"
     )
+    if config.neftune_alpha and config.packing and config.share_prefix:
+        say("train: shared prefixes are computed for each row, as every row gets its own noise (train.neftune_alpha)")
 
 
-def _loop(trainer: PackedTrainer, output: Output) -> float:
-    """Trains, from the last whole checkpoint if there is one; returns this process's seconds."""
-    checkpoint = last_whole(output.path / CHECKPOINTS)
-    if checkpoint:
-        say(f"train: going on from {checkpoint.name}")
-        output.events.write("resume", checkpoint=checkpoint.name)
-    start = time.monotonic()
-    with files.disk_errors(output.path):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    return time.monotonic() - start
+def _target(job: _Job) -> Path:
+    return job.output.path / (tuned.ADAPTER if job.method.kind == "adapter" else tuned.WEIGHTS)
 
 
-def _check_not_stopped(stop: StopOnSignal, trainer: PackedTrainer) -> None:
-    if stop.received is not None:
-        raise Interrupted(
-            f"stopped by a signal after step {trainer.state.global_step}; the checkpoint is saved",
-            signal_number=stop.received,
-            fix="run the same command again to go on",
-        )
-
-
-def _info(job: _Job, method: Method, tokenizer: ChatTokenizer, *, limit: int, dtype: Any) -> ModelInfo:
-    return ModelInfo(
-        kind=method.kind,
+def _save(job: _Job, rows: Rows, model: Any, longest: int) -> None:
+    """The trained weights in the format they are used in, and what later stages must know of them."""
+    if job.formats.has_masters:
+        precision.lower(model, job.formats.dtype)
+    job.method.save(model, _target(job), base=job.model.path, revision=job.model.revision, tokenizer_from=job.base)
+    info = ModelInfo(
+        kind=job.method.kind,
         base=job.model.path,
         base_revision=job.model.revision,
         base_sha256=source.weights_sha256(job.base),
         method=job.config.method.name,
-        dtype=str(dtype).removeprefix("torch."),
-        bits=dtype.itemsize * 8,
-        chat_template_sha256=tokenizer.template.sha256,
-        max_length=limit,
+        dtype=precision.name_of(job.formats.dtype),
+        bits=job.formats.dtype.itemsize * 8,
+        chat_template_sha256=rows.tokenizer.template.sha256,
+        max_length=longest,
     )
+    files.write_json(job.output.path / tuned.INFO, info.model_dump())
 
 
-def _record(job: _Job, trainer: PackedTrainer, plan: StepPlan, *, seconds: float, tokens: int) -> None:
-    losses = record.curve(read_events(job.output.path / "events.jsonl"))
-    files.write_json(job.output.path / CURVE, losses)
-    best, steps, peak = record.best_validation(losses), trainer.state.global_step, peak_memory_bytes()
+def _record(job: _Job, rows: Rows, *, steps: int, seconds: float, seen: int) -> None:
+    events = read_events(job.output.path / "events.jsonl")
+    curve = record.curve(events)
+    files.write_json(job.output.path / CURVE, curve)
+    best, peak = record.best(curve, job.config.objective), callbacks.peak_bytes()
+    found = watch.overfitting(*record.losses_of(curve))
     job.output.facts |= {
         "method": job.config.method.name,
+        "dtype": precision.name_of(job.formats.dtype),
+        "precision": job.formats.sentence(),
         "seconds": round(seconds, 2),
+        "resumed": sum(event["event"] == "resume" for event in events),
         "steps": steps,
-        "best_step": best["step"],
-        "validation_loss": best["loss"],
-        "tokens": tokens,
-        "tokens_per_second": round(tokens / seconds, 1),
+        **best,
+        "tokens_per_second": round(seen / seconds, 1) if seen else record.last_speed(events),
         "peak_memory_bytes": peak,
-        "stopped_early": steps < len(plan.steps),
+        "stopped_early": steps < len(rows.plan.steps),
+        "overfitting": _advice(job, rows, found) if found else None,
     }
+    kept = "" if best["best_metric"] == "validation_loss" else f", {best['best_metric']} {best['best_value']:.4f}"
     say(
-        f"train: best validation loss {best['loss']:.4f} at step {best['step']} of {steps}, "
+        f"train: best at step {best['best_step']} of {steps}: validation loss {best['validation_loss']:.4f}{kept}; "
         f"{seconds:.0f} s, {human_bytes(peak)} peak memory"
     )

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, SequentialSampler
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from torch.utils.data import Dataset, SequentialSampler, get_worker_info
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from tunewright.core.scoring import Measured
 from tunewright.models.loss import packed_loss, padded_loss
 from tunewright.models.packing import micro_batches
 from tunewright.models.tokens import Example
-from tunewright.train.config import TrainConfig
+from tunewright.train import culprits, trackers
+from tunewright.train.config import VALIDATION_LOSS, TrainConfig
+from tunewright.train.culprits import Loss
+from tunewright.train.generated import GeneratedScores
 from tunewright.train.plan import StepPlan
+from tunewright.train.precision import Precision
+from tunewright.train.record import OBJECTIVE, objectives
+from tunewright.train.rows import shares_prefixes
+from tunewright.train.watch import LossWatch, evaluations_without_improvement, improvements
+from tunewright.train.worker import settle_worker
+
+SCHEDULES = {"constant": "constant_with_warmup"}
+"""Names that transformers calls differently."""
 
 
 class PlannedSteps(Dataset[dict[str, Any]]):
@@ -23,11 +36,15 @@ class PlannedSteps(Dataset[dict[str, Any]]):
 
     def __init__(self, examples: Sequence[Example], plan: StepPlan) -> None:
         self._examples, self._plan = examples, plan
+        self._is_settled = False
 
     def __len__(self) -> int:
         return len(self._plan.steps)
 
     def __getitem__(self, step: int) -> dict[str, Any]:
+        if not self._is_settled and get_worker_info() is not None:
+            settle_worker()
+            self._is_settled = True
         return {"examples": [self._examples[row] for row in self._plan.steps[step]]}
 
 
@@ -37,42 +54,115 @@ class PackedTrainer(Trainer):
     The loss is the mean over the step's trained tokens, so it does not depend on how the rows are grouped.
     """
 
-    def __init__(self, *, settings: TrainConfig, validation: Sequence[Example], **rest: Any) -> None:
+    def __init__(
+        self,
+        *,
+        settings: TrainConfig,
+        validation: Sequence[Example],
+        scores: GeneratedScores | None,
+        levers: str,
+        **rest: Any,
+    ) -> None:
         super().__init__(data_collator=_only_item, **rest)
-        self._settings, self._validation = settings, validation
+        self._settings, self._validation, self._scores = settings, validation, scores
+        self._levers = levers
         self.control: Any
-        packed = partial(packed_loss, share_prefix=settings.share_prefix)
-        self._micro_loss = packed if settings.packing else padded_loss
+        self._watch: LossWatch | None = None
+        smoothing, share = settings.label_smoothing, shares_prefixes(settings)
+        self._validation_loss: Loss = padded_loss
+        self._micro_loss: Loss = partial(padded_loss, label_smoothing=smoothing)
+        if settings.packing:
+            self._validation_loss = partial(packed_loss, share_prefix=settings.share_prefix)
+            self._micro_loss = partial(packed_loss, share_prefix=share, label_smoothing=smoothing)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """Backward over all micro-batches; returns the mean loss a trained token (detached scalar)."""
+        """Backward over all micro-batches; returns the mean loss a trained token (detached scalar).
+
+        Raises TrainingDiverged, before the optimizer touches a weight, for a loss or gradient that is no number.
+        """
         model.train()
         examples: list[Example] = inputs["examples"]
         trained = sum(example.trained for example in examples)
-        total = torch.zeros((), device=self.args.device)
-        for group in micro_batches(examples, max_tokens=self._settings.micro_batch_tokens):
+        groups = micro_batches(examples, max_tokens=self._settings.micro_batch_tokens)
+        losses = []
+        for group in groups:
             loss = self._micro_loss(model, group) / trained
             self.accelerator.backward(loss)
-            total += loss.detach()
+            losses.append(loss.detach())
+        total = torch.stack(losses).sum()
+        self._check(model, groups, torch.stack(losses).tolist())
         return total
 
+    def _check(self, model: Any, groups: list[list[Example]], losses: list[float]) -> None:
+        step = self.state.global_step + 1
+        if self._watch is None:  # a resumed training goes on with the losses it has seen
+            self._watch = LossWatch([row["loss"] for row in self.state.log_history if "loss" in row])
+        if not all(map(math.isfinite, losses)):
+            group = next(g for g, loss in zip(groups, losses, strict=True) if not math.isfinite(loss))
+            rows = culprits.without_number(model, group, self._validation_loss)
+            raise culprits.no_number("loss", step, rows, model, self._levers)
+        if not self._has_good_gradient(model):
+            rows = culprits.without_gradient(model, groups, self._micro_loss)
+            raise culprits.no_number("gradient", step, rows, model, self._levers)
+        if self._watch.add(sum(losses)):
+            worst = culprits.worst(groups, losses)
+            raise culprits.ran_away(self._watch, sum(losses), step, worst, self._levers)
+
+    def _has_good_gradient(self, model: Any) -> bool:
+        """With float16 the loss scaler skips a step whose scaled gradient overflows and halves the scale: a fault only
+        where that has gone on until nothing is scaled up any more."""
+        scaler = self.accelerator.scaler
+        return scaler.get_scale() >= 1 if scaler else culprits.has_finite_gradient(model)
+
     @torch.no_grad()
-    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Mean loss a trained token over the validation rows."""
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, Any]:
+        """Mean loss a trained token over the validation rows, and the metrics of generated answers.
+
+        Raises TrainingDiverged when the loss is no number.
+        """
         self.model.eval()
         groups = micro_batches(self._validation, max_tokens=self._settings.micro_batch_tokens)
-        total = sum(float(self._micro_loss(self.model, group)) for group in groups)
-        metrics = {"eval_loss": total / sum(example.trained for example in self._validation)}
-        self.log(dict(metrics))
+        total = 0.0
+        for group in groups:
+            loss = float(self._validation_loss(self.model, group))
+            if not math.isfinite(loss):
+                rows = culprits.without_number(self.model, group, self._validation_loss)
+                raise culprits.no_number("validation loss", self.state.global_step, rows, self.model, self._levers)
+            total += loss
+        mean = total / sum(example.trained for example in self._validation)
+        measured = self._scores(self.model) if self._scores else []
+        self.log({"eval_loss": mean, **{f"eval_{found.metric}": found.value for found in measured}})
+        self.state.log_history[-1][OBJECTIVE] = [self._objective(mean, measured), mean]  # not for trackers
+        metrics = {"eval_loss": mean, OBJECTIVE: self._rank(), "scores": {m.metric: _shown(m) for m in measured}}
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _rank(self) -> float:
+        """One number for Trainer, which keeps the checkpoint with the lowest: below all before it where the last
+        objective is better than all before it, else above them."""
+        seen = objectives(self.state.log_history)
+        return math.inf if evaluations_without_improvement(seen) else -float(improvements(seen))
+
+    def _objective(self, loss: float, measured: Sequence[Measured]) -> float:
+        if self._settings.objective == VALIDATION_LOSS:
+            return loss
+        found = next(m for m in measured if m.metric == self._settings.objective)
+        return -found.value if found.higher_is_better else found.value
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not estimated: benchmarks measure."""
         return 0
+
+
+def _shown(measured: Measured) -> dict[str, Any]:
+    return {
+        "value": measured.value,
+        "higher_is_better": measured.higher_is_better,
+        "n": len(measured.statistics),
+    }
 
 
 def _only_item(items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -89,52 +179,75 @@ def make_trainer(
     plan: StepPlan,
     folder: Path,
     seed: int,
-    callbacks: list[TrainerCallback],
+    precision: Precision,
+    name: str = "train",
+    callbacks: Sequence[TrainerCallback] = (),
+    scores: GeneratedScores | None = None,
 ) -> PackedTrainer:
-    """The trainer, ready to run or to resume from a checkpoint in `folder`."""
-    arguments = _arguments(settings, plan, folder=folder, seed=seed)
-    stopping = settings.early_stopping
-    found = [*callbacks, *([EarlyStoppingCallback(stopping.patience)] if stopping else [])]
+    """The trainer, ready to run or to resume from a checkpoint in `folder`. name: what trackers call this run."""
     trainer = PackedTrainer(
         settings=settings,
         validation=validation,
+        scores=scores,
+        levers=culprits.levers_of(settings, precision.dtype),
         model=model,
-        args=arguments,
+        args=_arguments(settings, plan, folder=folder, seed=seed, precision=precision, name=name),
         train_dataset=PlannedSteps(training, plan),
         eval_dataset=list(validation),
-        callbacks=found,
+        callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)  # progress goes to stderr, stdout is for the result
     return trainer
 
 
-def _arguments(settings: TrainConfig, plan: StepPlan, *, folder: Path, seed: int) -> TrainingArguments:
+def evaluation_interval(settings: TrainConfig, plan: StepPlan) -> int:
+    """Optimizer steps between two evaluations (and checkpoints)."""
+    return max(1, min(len(plan.steps), round(plan.per_epoch / settings.evaluations_per_epoch)))
+
+
+def _arguments(
+    settings: TrainConfig, plan: StepPlan, *, folder: Path, seed: int, precision: Precision, name: str
+) -> TrainingArguments:
     total = len(plan.steps)
-    every = max(1, min(total, round(plan.per_epoch / settings.evaluations_per_epoch)))
+    every = evaluation_interval(settings, plan)
     return TrainingArguments(
         output_dir=str(folder),
+        run_name=name,
         per_device_train_batch_size=1,
         num_train_epochs=1,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
+        lr_scheduler_type=SCHEDULES.get(settings.schedule, settings.schedule),
+        lr_scheduler_kwargs=_schedule_options(settings, total),
         warmup_steps=round(settings.warmup_ratio * total),
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
+        bf16=precision.autocast == "bf16",
+        fp16=precision.autocast == "fp16",
         logging_steps=1,
+        logging_nan_inf_filter=False,
         eval_strategy="steps",
         eval_steps=every,
         save_strategy="steps",
         save_steps=every,
-        save_total_limit=settings.keep_checkpoints + 1,
+        save_total_limit=None,  # callbacks.WholeCheckpoints removes old ones, after the new one is whole
         load_best_model_at_end=True,
-        metric_for_best_model="eval_loss",
+        metric_for_best_model=OBJECTIVE,
         greater_is_better=False,
         seed=seed,
         data_seed=seed,
+        dataloader_num_workers=settings.dataloader_workers,
         remove_unused_columns=False,
         label_names=[],
         optim="adamw_torch",
         use_cpu=not torch.cuda.is_available(),
-        report_to=list(settings.report_to) or "none",
+        report_to=trackers.by_trainer(settings.report_to) or "none",
         disable_tqdm=True,
     )
+
+
+def _schedule_options(settings: TrainConfig, total: int) -> dict[str, float]:
+    if settings.schedule == "cosine_with_min_lr":
+        return {"min_lr_rate": settings.min_lr_ratio}
+    if settings.schedule == "warmup_stable_decay":
+        return {"num_decay_steps": max(1, round(settings.decay_ratio * total))}
+    return {}

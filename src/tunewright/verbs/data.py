@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tunewright.cli import Arguments
 from tunewright.core.config import apply_overrides, validate
@@ -26,9 +26,37 @@ def data(arguments: Arguments) -> int:
         return _show(arguments)
     if arguments.subverb in ("find", "purge"):
         return _row(arguments)
+    if "--dry-run" in arguments.flags:
+        return _plan(arguments)
     from tunewright.verbs.stages import run_stage
 
-    return run_stage(arguments, "data")
+    try:
+        return run_stage(arguments, "data")
+    except GateError as error:
+        _show_failed(arguments, Path(error.where))
+        raise
+
+
+def _show_failed(arguments: Arguments, place: Path) -> None:
+    """The table of an artifact whose gate did not pass: which rows, and why. place: a file in it."""
+    from tunewright.data.table import table
+
+    report = place.with_name("report.json")
+    if report.is_file() and "--json" not in arguments.flags:
+        sys.stdout.write(table(json.loads(report.read_text(encoding="utf-8"))))
+        say(f"data: {report.with_suffix('.html')} shows more")
+
+
+def _plan(arguments: Arguments) -> int:
+    """What the stage would do."""
+    from tunewright.data.plan import plan
+
+    opened = open_project(arguments)
+    config = opened.config
+    found = plan(opened.workspace, config.data, model=config.model, seed=config.seed)
+    text = json.dumps(found.dump(), ensure_ascii=False, indent=2) if "--json" in arguments.flags else found.text()
+    sys.stdout.write(text + "\n")
+    return 0
 
 
 def _check(arguments: Arguments) -> int:
@@ -128,12 +156,7 @@ def _row(arguments: Arguments) -> int:
     from tunewright.lineage.rows import source_files
 
     opened = open_project(arguments)
-    words = [word for word in arguments.words if not word.endswith((".yaml", ".yml"))]
-    if len(words) != 1:
-        raise ConfigError(
-            f"`data {arguments.subverb}` takes one text or row id",
-            fix=f"tunewright data {arguments.subverb} PROJECT.yaml 'raw/support.jsonl:17'",
-        )
+    word, kind = _asked(arguments)
     config = opened.config.data
     named = (*config.sources, *config.split.validation_sources, *config.split.test_sources)
     located = []
@@ -147,15 +170,29 @@ def _row(arguments: Arguments) -> int:
     sources = source_files(located, max_chars=config.max_chars)
     found: Any
     if arguments.subverb == "find":
-        found = find(opened.workspace, sources, words[0])
+        found = find(opened.workspace, sources, word, kind=kind)
     else:
         found = purge(
             opened.workspace,
             sources,
-            words[0],
+            word,
+            kind=kind,
             dry_run="--dry-run" in arguments.flags,
             project_file=opened.file.name,
         )
     text = json.dumps(found.dump(), ensure_ascii=False, indent=2) if "--json" in arguments.flags else found.text()
     sys.stdout.write(text.rstrip("\n") + "\n")
     return 0
+
+
+def _asked(arguments: Arguments) -> tuple[str, Literal["auto", "id", "text"]]:
+    """What is looked for: --id or --text, or a word of which is tried whether it is the id of a row."""
+    verb = f"data {arguments.subverb}"
+    words = [word for word in arguments.words if not word.endswith((".yaml", ".yml"))]
+    given = [*words, *(value for value in (arguments.id, arguments.text) if value is not None)]
+    if len(given) != 1:
+        raise ConfigError(
+            f"`{verb}` takes one text or row id" + (f", not {len(given)}" if given else ""),
+            fix=f"tunewright {verb} PROJECT.yaml --id raw/support.jsonl:17, or --text 'Zhang Wei'",
+        )
+    return given[0], "id" if arguments.id is not None else "text" if arguments.text is not None else "auto"

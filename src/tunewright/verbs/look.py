@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.cli import Arguments
-from tunewright.core import manifest
+from tunewright.core import manifest, promoted
 from tunewright.core import runs as workspace_runs
 from tunewright.core.errors import ArtifactError, ConfigError
 from tunewright.core.files import human_bytes
@@ -17,10 +17,14 @@ from tunewright.core.runs import Artifact, Workspace
 
 
 def runs(arguments: Arguments) -> int:
-    """list, show, verify, prune."""
+    """list, show, verify, prune, compare."""
     from tunewright.verbs.opened import open_project
 
     workspace = open_project(arguments).workspace
+    if arguments.subverb == "compare":
+        from tunewright.verbs.advise import compare_runs
+
+        return compare_runs(arguments, workspace)
     return {"list": _list, "show": _show, "verify": _verify, "prune": _prune}[arguments.subverb](arguments, workspace)
 
 
@@ -82,7 +86,7 @@ def _verify(arguments: Arguments, workspace: Workspace) -> int:
 def _prune(arguments: Arguments, workspace: Workspace) -> int:
     if arguments.keep is None:
         raise ConfigError("`runs prune` needs --keep N", fix="add --dry-run first to see what goes")
-    paths = workspace_runs.prunable(workspace, arguments.keep)
+    paths = workspace_runs.prunable(workspace, arguments.keep, promoted.in_use(workspace))
     freed = workspace_runs.freed_bytes(paths)
     dry = "--dry-run" in arguments.flags
     if not dry:

@@ -5,7 +5,6 @@ invisible. The text itself stays as it is; `Folded.place` leads back to it.
 from __future__ import annotations
 
 import re
-import sys
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +17,13 @@ _SIGNS = "\uff05\uff0b\uff0e\uff1d\uff20\uff3f"
 """Full-width % + . = @ _: the punctuation of Chinese prose stays out of it."""
 
 
+_LAST_SCRIPT = 0x20000
+"""Scripts with digits stand below; the planes above hold Han characters and none (Unicode 16, table 2-1)."""
+
+
 def _table() -> dict[int, str]:
     """Every decimal digit of any script (Unicode category Nd), full-width letters and the signs above."""
-    digits = {
-        code: str(unicodedata.decimal(chr(code)))
-        for code in range(0x660, sys.maxunicode + 1)
-        if unicodedata.category(chr(code)) == "Nd"
-    }
+    digits = {code: str(unicodedata.decimal(chr(code))) for code in range(0x660, _LAST_SCRIPT) if chr(code).isdecimal()}
     letters = [*range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B), *map(ord, _SIGNS)]
     wide = {code: chr(code - 0xFEE0) for code in letters}
     return digits | wide | dict.fromkeys(map(ord, _BLANKS), " ") | dict.fromkeys(map(ord, _HYPHENS), "-")

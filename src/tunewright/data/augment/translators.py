@@ -112,30 +112,37 @@ class CTranslate2Translator:
         self._library = _library("ctranslate2")
         self._folders = _Folders(options.models, root, self._load)
 
-    def _load(self, folder: Path) -> tuple[Any, _Pieces]:
+    def _load(self, folder: Path) -> tuple[Any, _Pieces, Path]:
         if not (folder / "model.bin").is_file():
             raise ArtifactError(
                 "the folder holds no model.bin", where=str(folder), fix="convert it with ct2-transformers-converter"
             )
+        return self._opened(folder), _pieces(folder), folder
+
+    def _opened(self, folder: Path) -> Any:
         options = self._options
         try:
-            model = self._library.Translator(str(folder), device=options.device, compute_type=options.compute_type)
+            return self._library.Translator(str(folder), device=options.device, compute_type=options.compute_type)
         except (RuntimeError, ValueError) as error:
             line = next(iter(str(error).splitlines()), type(error).__name__)
             raise ArtifactError(f"CTranslate2 cannot open the model: {line}", where=str(folder)) from error
-        return model, _pieces(folder)
 
     def translate(self, texts: Sequence[str], source: str, target: str, *, draw: int = 0) -> list[str]:
-        """Raises ConfigError (no model for the direction) and ArtifactError (a folder that holds no model)."""
+        """Raises ConfigError (no model for the direction) and ArtifactError (a folder that holds no model).
+
+        Same texts and same draw, same translations: the library's random generator belongs to a thread of its pool and
+        takes the seed when the thread first draws, so every draw gets a pool of its own.
+        """
         if not texts:
             return []
-        model, pieces = self._folders.model(source, target)
+        model, pieces, folder = self._folders.model(source, target)
         options = self._options
         codes = [_code(pieces, language, options.codes) for language in (source, target)]
         tokens = [[*([codes[0]] if codes[0] else []), *pieces.split(text)] for text in texts]
         prefix = [[codes[1]]] * len(texts) if codes[1] else None
         if draw:
             self._library.set_random_seed(derived(draw, source, target) % 2**31)
+            model = self._opened(folder)
         try:
             results = model.translate_batch(
                 tokens,

@@ -76,6 +76,14 @@ CONTENT = {
         "Nothing to do; where the token is left over from a template, remove it from the text.",
         needs="a model that has this control token",
     ),
+    "TOXIC": Code(
+        "The built-in classifier takes a turn for toxic: an insult, a slur, contempt for a group.",
+        "kept",
+        pair("Where is my refund?", "Shut up, you stupid idiot."),
+        "Read the rows it lists: sentences about discrimination are often called toxic too. The rule's "
+        "`action: quarantine` takes them out, `threshold` makes it stricter or milder.",
+        needs="the rule `toxicity`",
+    ),
     "UNENCODABLE": Code(
         "The text holds a character that the model's tokenizer does not know: another token would stand for it.",
         "quarantined",

@@ -80,7 +80,8 @@ SETS = {
         "quarantined",
         '{"messages": [{"role": "user", "content": "Weather?"}, {"role": "assistant", "content": "", "tool_calls": '
         '[{"function": {"name": "weather", "arguments": {"city": "Rome"}}}]}]}',
-        "Use a model whose template knows such turns, or leave the row out.",
+        "Use a model whose template knows such turns, or leave the row out. Where it refuses the ids of tool calls "
+        "(Mistral's want nine letters and digits), take the ids out: then valid ones are made.",
         needs="a model whose template knows no tool calls",
     ),
     "TOOLS_UNUSED": Code(

@@ -86,6 +86,14 @@ TURNS = {
         row(("user", "hi"), ("assistant", "hello"), ("system", "Be brief."), ("user", "Why?"), ("assistant", "So.")),
         "Move it to the start where it holds for the whole conversation.",
     ),
+    "THINK_BLOCK": Code(
+        "Reasoning beside the answer (`reasoning_content`, `reasoning`, `thinking`, or a part of the content) stands "
+        "in front of it as a `<think>` block and is trained with it; templates with a key for reasoning get it there.",
+        "repaired",
+        '{"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4", '
+        '"reasoning_content": "Two and two make four."}]}',
+        "Nothing to do; take the key out where reasoning should not be learned.",
+    ),
     "TOOL_ARGS": Code(
         "A tool call names no function, or its arguments are no JSON object.",
         "quarantined",

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tunewright.data.duplicates.components import Components, Rows
+from tunewright.data.duplicates.hashing import Points, points
 from tunewright.data.duplicates.minhash import PERMUTATIONS, Sketches, doubtful, fewest_matches
+from tunewright.data.duplicates.pairs import packed_similarities
 from tunewright.data.duplicates.rare import RareGrams
 from tunewright.data.duplicates.text import comparable, grams, jaccard
 
@@ -28,6 +30,11 @@ PATIENCE = 16
 _ESTIMATED = 1 << 14
 _VERIFIED = 1 << 10
 _KEPT_GRAMS = 300_000
+_KEPT_POINTS = 2_000_000
+_BATCH_POINTS = 1 << 17
+_WORTH = 4
+"""Pairs from which comparing them at once pays."""
+ValueT = TypeVar("ValueT")
 
 
 class Texts(Protocol):
@@ -179,23 +186,67 @@ class Search:
 
 
 class Exact:
-    """Exact similarities of `texts`; the grams of the texts read last are kept, at most about 30 MB."""
+    """Exact similarities of `texts`; what was read last of them is kept, at most some 40 MB.
 
-    def __init__(self, texts: Texts) -> None:
-        self._texts = texts
-        self._known: dict[int, frozenset[str]] = {}
-        self._size = 0
+    fast: many pairs are compared at once where `pairs` can; False compares each by itself.
+    """
+
+    def __init__(self, texts: Texts, *, fast: bool = True) -> None:
+        self._texts, self._fast = texts, fast
+        self._grams: _Kept[frozenset[str]] = _Kept(_KEPT_GRAMS)
+        self._points: _Kept[Points] = _Kept(_KEPT_POINTS)
 
     def similarities(self, left: Rows, right: Rows) -> NDArray[np.float64]:
-        """The Jaccard similarity of the rows left[i] and right[i]: [pairs]."""
-        pairs = zip(left.tolist(), right.tolist(), strict=True)
-        return np.array([jaccard(self._grams(one), self._grams(other)) for one, other in pairs], np.float64)
+        """The Jaccard similarity of the rows left[i] and right[i]: [pairs]; no text of theirs is empty."""
+        one, other = left.tolist(), right.tolist()
+        if not self._fast:
+            return self._one_by_one(one, other)
+        return np.concatenate([np.empty(0), *(self._at_once(*batch) for batch in self._batches(one, other))])
 
-    def _grams(self, row: int) -> frozenset[str]:
-        found = self._known.get(row)
+    def _one_by_one(self, left: list[int], right: list[int]) -> NDArray[np.float64]:
+        pairs = zip(left, right, strict=True)
+        return np.array([jaccard(self._grams_of(one), self._grams_of(other)) for one, other in pairs], np.float64)
+
+    def _at_once(self, left: list[int], right: list[int]) -> NDArray[np.float64]:
+        similar = None
+        if len(left) >= _WORTH:
+            similar = packed_similarities([self._text(row) for row in left], [self._text(row) for row in right])
+        return self._one_by_one(left, right) if similar is None else similar
+
+    def _batches(self, left: list[int], right: list[int]) -> Iterator[tuple[list[int], list[int]]]:
+        """Pairs whose texts are short together."""
+        start = size = 0
+        for place, pair in enumerate(zip(left, right, strict=True), start=1):
+            size += sum(len(self._text(row)) for row in pair)
+            if size > _BATCH_POINTS or place == len(left):
+                yield left[start:place], right[start:place]
+                start, size = place, 0
+
+    def _text(self, row: int) -> Points:
+        found = self._points.known.get(row)
         if found is None:
-            if self._size > _KEPT_GRAMS:
-                self._known, self._size = {}, 0
-            found = self._known[row] = grams(comparable(self._texts[row]))
-            self._size += len(found)
+            found = points(comparable(self._texts[row]))
+            self._points.put(row, found, len(found))
         return found
+
+    def _grams_of(self, row: int) -> frozenset[str]:
+        found = self._grams.known.get(row)
+        if found is None:
+            found = grams(comparable(self._texts[row]))
+            self._grams.put(row, found, len(found))
+        return found
+
+
+class _Kept(Generic[ValueT]):
+    """Values by row; all are forgotten when they are too large together."""
+
+    def __init__(self, most: int) -> None:
+        self.known: dict[int, ValueT] = {}
+        self._most, self._size = most, 0
+
+    def put(self, row: int, value: ValueT, size: int) -> None:
+        if self._size > self._most:
+            self.known.clear()
+            self._size = 0
+        self.known[row] = value
+        self._size += size

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tunewright.core.chat import Conversation, Message
 
 GRAM = 5
 """Characters of a gram (Lee et al. 2022 use tokens; characters need no word borders, so Chinese is compared too)."""
 _DROPPED = ("P", "Z", "C")
+
+
+_CASELESS = bytes(range(256)).lower()
+_DELETED = bytes(code for code in range(128) if unicodedata.category(chr(code))[0] in _DROPPED)
 
 
 class _Strip(dict[int, int | None]):
@@ -26,6 +32,13 @@ _STRIP = _Strip()
 
 def comparable(text: str) -> str:
     """`text` in NFKC, case folded, without punctuation, whitespace and control characters. Symbols stay (+, ¥)."""
+    if text.isascii():  # composed already; nothing but case and what is dropped can differ
+        return text.encode().translate(_CASELESS, _DELETED).decode()
+    return folded_and_stripped(text)
+
+
+def folded_and_stripped(text: str) -> str:
+    """`comparable` for texts of any script."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     if not folded.isascii():  # folding may open what NFKC then composes otherwise
         folded = unicodedata.normalize("NFKC", folded)
@@ -37,9 +50,22 @@ def conversation_text(conversation: Conversation) -> str:
     return "\n".join(_turn_text(turn) for turn in conversation.messages if turn.role != "system")
 
 
+def row_text(turns: Sequence[Mapping[str, Any]]) -> str:
+    """`conversation_text` of the turns of a sealed row."""
+    texts = []
+    for turn in turns:
+        if turn["role"] != "system":
+            text, calls = turn["content"] or "", turn.get("tool_calls")
+            texts.append(text + _calls_text(calls) if calls else text)
+    return "\n".join(texts)
+
+
+def _calls_text(calls: Sequence[Mapping[str, Any]]) -> str:
+    return json.dumps(calls, ensure_ascii=False, sort_keys=True)
+
+
 def _turn_text(turn: Message) -> str:
-    calls = json.dumps(turn.tool_calls, ensure_ascii=False, sort_keys=True) if turn.tool_calls else ""
-    return (turn.content or "") + calls
+    return (turn.content or "") + (_calls_text(turn.tool_calls) if turn.tool_calls else "")
 
 
 def grams(bare: str) -> frozenset[str]:
@@ -49,7 +75,7 @@ def grams(bare: str) -> frozenset[str]:
     return frozenset(bare[start : start + GRAM] for start in range(len(bare) - GRAM + 1))
 
 
-def jaccard(left: frozenset[str], right: frozenset[str]) -> float:
+def jaccard(left: frozenset[Any], right: frozenset[Any]) -> float:
     """Shared grams over all grams, 0..1; 0 where there is nothing to compare."""
     shared = len(left & right)
     return shared / (len(left) + len(right) - shared) if shared else 0.0

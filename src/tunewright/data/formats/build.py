@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import takewhile, zip_longest
 from typing import Any
 
 from tunewright.core.chat import Message, Role
 from tunewright.data.draft import Draft
 from tunewright.data.findings import Note, Rejection, excerpt
 from tunewright.data.formats.names import CALLERS, NATIVE, SHAREGPT, kind, role_name, role_of
+from tunewright.data.formats.reasoning import same_as, with_reasoning
 from tunewright.data.formats.turns import Text, Turn, tool_calls, turn_content
 from tunewright.data.reading.strict_json import SourceNumber
 
@@ -41,6 +43,8 @@ def build_draft(
         found += turn.notes
     if system.strip():
         messages.insert(0, Message(role="system", content=system))
+    if any(message.tool_calls for message in messages):
+        messages = _with_named_calls(messages)
     return Draft(tuple(messages), metadata, tuple(found))
 
 
@@ -67,8 +71,39 @@ def _turn(raw: Any, number: int, *, is_sharegpt: bool) -> Turn | Rejection:
     if isinstance(trained, Rejection):
         return trained
     train, more = trained
-    message = Message(role=role, content=text.text, train=train, tool_calls=(*calls, *text.calls))
-    return Turn(message, (*notes, *text.notes, *more, *_left_out(raw, number)))
+    calls, used = (*calls, *text.calls), ""
+    if role == "assistant":
+        reasoned = with_reasoning(raw, text, number, is_call=bool(calls))
+        if isinstance(reasoned, Rejection):
+            return reasoned
+        text, used = reasoned
+    message = Message(role=role, content=text.text, train=train, tool_calls=calls)
+    if role == "tool":
+        message = message.model_copy(update=_answered(raw))
+    known = _TURN_KEYS | {*same_as(raw, used)}
+    return Turn(message, (*notes, *text.notes, *more, *_left_out(raw, number, known)))
+
+
+def _answered(raw: dict[str, Any]) -> dict[str, str]:
+    """Which call a tool's turn answers, and the tool's name, where the turn says so."""
+    return {key: raw[key] for key in ("tool_call_id", "name") if type(raw.get(key)) is str and raw[key]}
+
+
+def _with_named_calls(messages: list[Message]) -> list[Message]:
+    """A call without an id gets the one that its result names, the first call that of the first result and so on."""
+    done = list(messages)
+    for index, message in enumerate(messages):
+        if not message.tool_calls or all("id" in call for call in message.tool_calls):
+            continue
+        results = takewhile(lambda turn: turn.role == "tool", messages[index + 1 :])
+        given = {call.get("id") for call in message.tool_calls}
+        calls = []
+        for call, named in zip_longest(message.tool_calls, (turn.tool_call_id for turn in results)):
+            if call is not None:
+                calls.append({**call, "id": named} if named and "id" not in call and named not in given else call)
+                given.add(calls[-1].get("id"))
+        done[index] = message.model_copy(update={"tool_calls": tuple(calls)})
+    return done
 
 
 def _role(named: Any, number: int, *, is_sharegpt: bool) -> tuple[Role | None, tuple[Note, ...]]:
@@ -102,8 +137,8 @@ def _trained(raw: dict[str, Any], number: int) -> tuple[bool | None, tuple[Note,
     return True, (Note("TYPE", "repaired", f"'{name}' {raw[name]} of turn {number} is read as 1: it is trained"),)
 
 
-def _left_out(raw: dict[str, Any], number: int) -> tuple[Note, ...]:
-    names = [name for name, value in raw.items() if name not in _TURN_KEYS and value not in (None, "", [], {})]
+def _left_out(raw: dict[str, Any], number: int, known: set[str]) -> tuple[Note, ...]:
+    names = [name for name, value in raw.items() if name not in known and value not in (None, "", [], {})]
     if not names:
         return ()
     return (Note("EXTRA_KEY", "kept", f"turn {number} has keys that are not used: {excerpt(', '.join(names))}"),)

@@ -71,8 +71,8 @@ def _joined(parts: list[Any], number: int) -> Text | Rejection:
             return Rejection("PARTS", f"turn {number} has a {kind} part without text", excerpt(str(part)))
         if kind in _THOUGHTS:
             reason = f"the reasoning of turn {number} became a <think> block"
-            notes.append(Note("REASONING", "repaired", reason, excerpt(text)))
-            text = f"<think>\n{text}\n</think>\n\n"
+            notes.append(Note("THINK_BLOCK", "repaired", reason, excerpt(text)))
+            text = think_block(text)
         texts.append(text)
     whole = "".join(texts)
     count = f"{len(parts)} text parts" if len(parts) > 1 else "the text part"
@@ -85,6 +85,11 @@ def _joined(parts: list[Any], number: int) -> Text | Rejection:
         )
     )
     return Text(whole if texts or not calls else None, tuple(notes), tuple(calls))
+
+
+def think_block(reasoning: str) -> str:
+    """Reasoning as it stands in front of an answer, in the writing of Qwen3 and DeepSeek-R1."""
+    return f"<think>\n{reasoning}\n</think>\n\n"
 
 
 def _part_text(part: dict[str, Any], kind: str) -> Any:

@@ -15,13 +15,21 @@ from tunewright.data.reading.strict_json import Parsed, parse
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 _MOST_LINES = 20_000
 _DEEPEST = 100
+_ENDS = (b"}\n", b"}\r\n")
+"""Of lines that are a record by themselves, whatever stands in them."""
 
 
 def json_records(handle: IO[bytes], source: str, layout: Layout, max_chars: int) -> Iterator[Record]:
     """A record a line, or a record for several lines that are one JSON object and no JSON by themselves."""
     reader = _Reader(handle, source, layout, max_chars)
     lines, is_utf8, number = reader.lines, layout.encoding == "utf-8", 0
-    while line := lines.next():
+    while True:
+        for place, offset, data in lines.plain(max_chars, _ENDS) if is_utf8 else ():
+            number += 1
+            yield Record(layout, source, number, place, offset, len(data), data[:-1])
+        line = lines.next()
+        if line is None:
+            return
         if is_utf8 and line.size <= max_chars and line.data.endswith((b"}", b"}\r")):
             number += 1
             yield Record(layout, source, number, line.number, line.offset, line.size, line.data)

@@ -37,6 +37,7 @@ class Lines:
         self._wide = encoding.startswith("utf-16")
         self._offset = self._number = 0
         self._back: deque[ByteLine] = deque()
+        self._begun = b""
         if self._wide:
             self._offset = len(handle.read(len(codecs.BOM_UTF16)))
 
@@ -48,7 +49,8 @@ class Lines:
         """The next line, None at the end."""
         if self._back:
             return self._back.popleft()
-        data = self._take(self._limit)
+        begun, self._begun = self._begun, b""
+        data = begun if begun.endswith(b"\n") else begun + self._take(self._limit - len(begun))
         if not data:
             return None
         size, too_long = len(data), 0
@@ -60,6 +62,23 @@ class Lines:
         line = ByteLine(self._number, self._offset, size, data, too_long)
         self._offset += size
         return line
+
+    def plain(self, most: int, ends: tuple[bytes, ...]) -> Iterator[tuple[int, int, bytes]]:
+        """(number, offset, data) of the lines up to the first one that is longer than `most` bytes, does not end with
+        one of `ends` (line feed included) or comes last; that one is what `next` gives then. Not for UTF-16."""
+        if self._back:
+            return
+        number, offset, readline = self._number, self._offset, self._handle.readline
+        limit = min(most, self._limit - 1) + 1
+        while True:
+            data = readline(limit)
+            size = len(data)
+            if size == limit or not data.endswith(ends):
+                self._number, self._offset, self._begun = number, offset, data
+                return
+            number += 1
+            yield number, offset, data
+            offset += size
 
     def put_back(self, lines: Iterable[ByteLine]) -> None:
         """`lines` come again, in this order, before any other."""

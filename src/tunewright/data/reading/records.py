@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tunewright.data.findings import Note, Place, Rejection, excerpt, printable
 from tunewright.data.reading.array_file import array_records
@@ -82,8 +82,12 @@ class Row:
         return printable(header + text.lstrip("\ufeff").rstrip("\r\n"))
 
 
-def read_records(path: Path, *, source: str, layout: Layout, max_chars: int) -> Iterator[Record]:
+def read_records(
+    path: Path, *, source: str, layout: Layout, max_chars: int, opened: Callable[[IO[bytes]], None] | None = None
+) -> Iterator[Record]:
     """Every row of `path` in order, unparsed, one in memory at a time. `source` names the file in ids and findings.
+
+    opened: gets the stream before it is read, for `streams.packed_position`; Parquet has none.
 
     Raises ArtifactError for an archive or a Parquet file that is damaged, MissingExtraError for a missing library.
     """
@@ -91,6 +95,8 @@ def read_records(path: Path, *, source: str, layout: Layout, max_chars: int) -> 
         yield from parquet_records(path, source, layout, max_chars)
         return
     with open_bytes(path, layout.compression) as handle:
+        if opened:
+            opened(handle)
         yield from _READERS[layout.shape](handle, source, layout, max_chars)
 
 

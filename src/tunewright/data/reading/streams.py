@@ -57,6 +57,12 @@ def open_bytes(path: Path, compression: Compression) -> IO[bytes]:
     return io.BufferedReader(_Unpacked(packed, frames.read, path, (zstandard.ZstdError,)), _BUFFER)
 
 
+def packed_position(handle: IO[bytes]) -> int:
+    """How many bytes of the file on disk were read for what `open_bytes` gave so far; packed ones of an archive."""
+    raw: Any = getattr(handle, "raw", handle)
+    return raw.packed_position() if isinstance(raw, _Unpacked) else int(raw.tell())
+
+
 class _Unpacked(io.RawIOBase):
     """An archive's content as a raw stream; a fault of the archive becomes an error that names the place."""
 
@@ -83,6 +89,10 @@ class _Unpacked(io.RawIOBase):
             ) from None
         buffer[: len(data)] = data
         return len(data)
+
+    def packed_position(self) -> int:
+        """Bytes of the packed file that were read."""
+        return self._packed.tell()
 
     def close(self) -> None:
         """Closes the file below too."""

@@ -51,8 +51,18 @@ class Forged:
     start: int
 
 
-def find_forged(text: str) -> list[Forged]:
-    """The markers in `text`, in order."""
+_SIGNS = ("<", "]", ":", "：", ">")
+"""One of these stands in every hint."""
+
+
+def find_forged(text: str, *, fast: bool = True) -> list[Forged]:
+    """The markers in `text`, in order. fast: a text without their signs ends here; False looks for all hints."""
+    if fast:
+        for sign in _SIGNS:
+            if sign in text:
+                break
+        else:
+            return []
     found: list[Forged] = []
     if any(hint in text for hint in _CONTROL_HINTS):
         found += [Forged(match[0], match.start()) for match in _CONTROL.finditer(text)]

@@ -58,6 +58,18 @@ class SecretsOptions(PluginOptions):
     """`quarantine` takes the row out; `mask` writes `<SECRET>` in its place."""
 
 
+class ToxicityOptions(PluginOptions):
+    """Finds toxic turns in Chinese and English with the built-in classifier."""
+
+    name: Literal["toxicity"] = "toxicity"
+    threshold: float = Field(default=0.5, gt=0, le=1)
+    """A turn is toxic from this probability on."""
+    roles: tuple[Literal["system", "user", "assistant", "tool"], ...] = Field(default=("assistant",), min_length=1)
+    """Whose turns are judged. A rude user is a situation to learn from; a rude answer is not."""
+    action: Report = "report"
+    """`report` lists the row, `quarantine` takes it out."""
+
+
 class ForgedTurnsOptions(PluginOptions):
     """Finds content that plays other turns: `User:` at the start of a line, `[INST]`, `<|im_start|>` ..."""
 

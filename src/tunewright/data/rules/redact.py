@@ -29,6 +29,8 @@ class Redact:
 
     def apply(self, draft: Draft) -> Draft | Rejection:
         """Masks every turn and the named metadata keys; the finding names kinds, counts and places only."""
+        if self._holds_nothing(draft):
+            return draft
         masking = _Masking(self.options.kinds)
         if self.options.mapping:
             masking.number(set(_placeholders_in(draft)))
@@ -47,6 +49,12 @@ class Redact:
         note = Note("PII", "repaired", f"masked {_listed(masking.counts)} in {_shortened(places)}")
         done = draft.changed(turns, note).tallied({f"pii.{kind}": count for kind, count in masking.counts.items()})
         return replace(done, metadata=metadata, masked=(*draft.masked, *masking.masked))
+
+    def _holds_nothing(self, draft: Draft) -> bool:
+        """Whether the turns are plain texts without personal data, as most rows are; asks again where one is not."""
+        return not self.options.keys and not any(
+            turn.tool_calls or find_pii(turn.content or "", self.options.kinds) for turn in draft.turns
+        )
 
 
 class _Masking:

@@ -16,11 +16,14 @@ def is_blank(message: Message) -> bool:
     return not message.tool_calls and not is_visible(message.content or "")
 
 
-def check_targets(draft: Draft) -> Draft | Rejection:
+def check_targets(draft: Draft, *, fast: bool = True) -> Draft | Rejection:
     """An empty user turn or a row without a trained turn is rejected; an empty target is not trained.
 
-    Holds for every row, whatever rules are configured: it runs once more after all of them.
+    Holds for every row, whatever rules are configured: it runs once more after all of them. fast: a row with all it
+    needs ends after one look.
     """
+    if fast and _has_targets(draft.turns):
+        return draft
     for number, turn in enumerate(draft.turns, start=1):
         if turn.role == "user" and is_blank(turn):
             return Rejection("EMPTY_INPUT", f"user turn {number} is empty")
@@ -34,6 +37,31 @@ def check_targets(draft: Draft) -> Draft | Rejection:
     if not blank:
         return draft
     return draft.changed(masked, Note("EMPTY_TARGET", "repaired", f"assistant turn {blank[0]} is empty, not trained"))
+
+
+def _has_targets(turns: Sequence[Message]) -> bool:
+    """Whether a turn is trained and neither it nor any question is blank."""
+    is_trained = False
+    for turn in turns:
+        if turn.role == "user" or turn.trained:
+            if is_blank(turn):
+                return False
+            is_trained |= turn.role == "assistant"
+    return is_trained
+
+
+def is_in_order(turns: Sequence[Message]) -> bool:
+    """Whether questions and answers alternate, behind one system turn at most, up to an answer that is trained, and
+    none is blank: such a row stays as it is."""
+    start = 1 if turns and turns[0].role == "system" else 0
+    if len(turns) - start < 2 or (len(turns) - start) % 2 or not turns[-1].trained:
+        return False
+    wanted = "user"
+    for turn in turns[start:]:
+        if turn.role != wanted or turn.tool_calls or not is_visible(turn.content or ""):
+            return False
+        wanted = "assistant" if wanted == "user" else "user"
+    return not start or not is_blank(turns[0])
 
 
 def _nothing_to_train(draft: Draft, blank: Sequence[int]) -> Rejection:
@@ -51,11 +79,14 @@ def _first_words(turns: Sequence[Message]) -> str:
 class Roles:
     """The rule `roles`."""
 
-    def __init__(self, options: RolesOptions) -> None:
-        self.options = options
+    def __init__(self, options: RolesOptions, *, fast: bool = True) -> None:
+        """fast: a row that is in order ends after one look."""
+        self.options, self._fast = options, fast
 
     def apply(self, draft: Draft) -> Draft | Rejection:
         """Empty turns are judged before merging, so that a merge never hides one."""
+        if self._fast and is_in_order(draft.turns):
+            return draft
         for number, turn in enumerate(draft.turns, start=1):
             if turn.role == "user" and is_blank(turn):
                 return Rejection("EMPTY_INPUT", f"user turn {number} is empty")

@@ -20,6 +20,8 @@ class Secrets:
 
     def apply(self, draft: Draft) -> Draft | Rejection:
         """Looks through every turn, tool call arguments included; findings name the kind, never the secret."""
+        if not any(turn.tool_calls or find_secrets(turn.content or "") for turn in draft.turns):
+            return draft
         counts: Counter[str] = Counter()
         places: list[str] = []
         turns = []

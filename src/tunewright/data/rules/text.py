@@ -103,8 +103,13 @@ def _clean_and_flatten(text: str) -> Cleaned:
     return Cleaned(flat, (*cleaned.notes, Note("AGGRESSIVE", "repaired", reason, excerpt(text))))
 
 
-def clean(text: str) -> Cleaned:
-    """NFC, no control, zero-width or bidi characters; a carriage return becomes a line feed."""
+def clean(text: str, *, fast: bool = True) -> Cleaned:
+    """NFC, no control, zero-width or bidi characters; a carriage return becomes a line feed.
+
+    fast: a text of printable ASCII ends here, which no repair touches; False looks at every character.
+    """
+    if fast and text.isascii() and text.isprintable():
+        return Cleaned(text, ())
     other = _OTHER.search(text)
     if other is None:
         return Cleaned(text, ())

@@ -7,7 +7,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,7 +20,7 @@ Shares = Mapping[Split, float]
 _DIGEST_BYTES = 16
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Member:
     """What decides a row's split. digest: of its messages; question: of its prompt; 16 bytes each. group: value of
     group_by; stratum: value of stratify_by; cluster: number of its near-duplicate cluster."""
@@ -44,8 +44,20 @@ def message_digest(conversation: Conversation) -> bytes:
 def question_text(conversation: Conversation) -> str:
     """Equal for rows that ask the same: the turns before the last answer without system turns, in NFKC, caseless,
     each run of whitespace one space; empty where nothing is asked."""
-    turns = [f"{turn.role}\x1f{turn.content or ''}" for turn in conversation.prompt if turn.role != "system"]
-    return " ".join(unicodedata.normalize("NFKC", "\x1e".join(turns)).casefold().split())
+    return _asked([(turn.role, turn.content) for turn in conversation.prompt])
+
+
+def row_question(turns: Sequence[Mapping[str, Any]]) -> str:
+    """`question_text` of the turns of a sealed row."""
+    last = len(turns) - 1
+    while turns[last]["role"] != "assistant" or turns[last].get("train") is False:
+        last -= 1
+    return _asked([(turn["role"], turn["content"]) for turn in turns[:last]])
+
+
+def _asked(turns: Sequence[tuple[str, str | None]]) -> str:
+    text = "\x1e".join([f"{role}\x1f{content or ''}" for role, content in turns if role != "system"])
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def question_digest(conversation: Conversation) -> bytes:

@@ -6,14 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 
 from tunewright.core.chat import Conversation
 from tunewright.core.errors import ConfigError
+from tunewright.data.collection import seldom_collected
 from tunewright.data.config import SplitConfig
 from tunewright.data.draft import metadata_value
 from tunewright.data.gather import Gathered
 from tunewright.data.splits.assign import Split, assign, drawn
-from tunewright.data.splits.leakage import Document, document
+from tunewright.data.splits.documents import Document
+from tunewright.data.splits.leakage import document, row_document
 from tunewright.data.tokens.check import RowTokens, table
 from tunewright.data.tokens.columns import TokenColumns
 
@@ -21,6 +24,7 @@ NAMES: tuple[Split, ...] = ("train", "validation", "test")
 Assigned = Sequence[Split | None]
 
 
+@seldom_collected()
 def divide(rows: Gathered, config: SplitConfig, *, max_train_rows: int | None, seed: int) -> list[Split | None]:
     """The split of every usable row, None for training rows that the draw leaves out.
 
@@ -98,7 +102,11 @@ class Documents:
         return len(self._rows)
 
     def __getitem__(self, position: int) -> Document:
-        return document_of(self._spool.conversation(self._rows[position]), self._group_by)
+        return self._document(self._spool.row(self._rows[position]))
 
     def __iter__(self) -> Iterator[Document]:
-        return (self[position] for position in range(len(self._rows)))
+        return (self._document(orjson.loads(line)) for line in self._spool.lines(self._rows))
+
+    def _document(self, row: dict[str, Any]) -> Document:
+        key = self._group_by
+        return row_document(row, metadata_value(row["metadata"], key) if key else None)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from tunewright.core.chat import Conversation
 from tunewright.core.errors import GateError
+from tunewright.data.collection import seldom_collected
 from tunewright.data.duplicates.components import Rows
 from tunewright.data.duplicates.hashing import Hashes, text_hashes
 from tunewright.data.duplicates.minhash import Sketcher
-from tunewright.data.duplicates.text import comparable, conversation_text, grams, jaccard
+from tunewright.data.duplicates.text import comparable, conversation_text, grams, jaccard, row_text
 from tunewright.data.findings import printable
-from tunewright.data.splits.assign import question_text
-from tunewright.data.splits.ngrams import ngram_hashes, shared_run
+from tunewright.data.splits.assign import question_text, row_question
+from tunewright.data.splits.documents import Document, batched
+from tunewright.data.splits.ngrams import shared_run
+from tunewright.data.splits.overlap import Overlap
 from tunewright.data.splits.shared import NONE, Candidates, FirstSeen
+
+__all__ = ["KINDS", "Document", "Limits", "document", "leakage_table", "refuse_leakage", "row_document"]
 
 KINDS = {
     "exact": "ask the question of a training row",
@@ -28,19 +32,8 @@ KINDS = {
 EXAMPLES = 5
 EXCERPT = 80
 """Characters."""
-_BATCH = 512
 _NGRAMS = 4_000_000
 """N-grams of the other sets that are held at once; more take another pass over the training rows."""
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A row for the table. question: normalised; text: its turns without system turns; group: value of group_by."""
-
-    id: str
-    question: str
-    text: str
-    group: str | None = None
 
 
 class Limits(Protocol):
@@ -69,6 +62,13 @@ def document(conversation: Conversation, group: str | None = None) -> Document:
     return Document(conversation.id, question_text(conversation), conversation_text(conversation), group)
 
 
+def row_document(row: Mapping[str, Any], group: str | None = None) -> Document:
+    """`document` of a sealed row."""
+    turns = row["conversation"]
+    return Document(row["id"], row_question(turns), row_text(turns), group)
+
+
+@seldom_collected()
 def leakage_table(
     train: Iterable[Document],
     others: Mapping[str, Iterable[Document]],
@@ -90,7 +90,7 @@ def leakage_table(
     found = {
         "exact": known.questions.rows(),
         "near": np.full(known.count, NONE, np.int64),
-        "overlap": _overlaps(train, others, known.count),
+        "overlap": known.overlap.rest(train, others),
         "groups": known.groups.rows(),
     }
     similarity = _near(train, others, known.candidates.pairs(), threshold, found["near"])
@@ -109,16 +109,17 @@ class _Known:
     """The other sets, one row after the other, and what of them was seen in training rows."""
 
     def __init__(self, others: Mapping[str, Iterable[Document]], sketcher: Sketcher, threshold: float) -> None:
-        self.candidates = Candidates(sketcher, threshold)
+        self.candidates, self.overlap = Candidates(sketcher, threshold), Overlap(_NGRAMS)
         questions, groups = [np.empty(0, np.uint64)], [np.empty(0, np.uint64)]
         self.sizes: list[int] = []
         self.count = 0
         for rows in others.values():
             before = self.count
-            for batch in _batches(rows):
-                questions.append(_keys((row.question for row in batch), "empty"))
-                groups.append(_keys((row.group for row in batch), "empty"))
+            for batch in batched(rows):
+                questions.append(_keys([row.question for row in batch], "empty"))
+                groups.append(_keys([row.group for row in batch], "empty"))
                 self.candidates.add(*_bare(batch, self.count))
+                self.overlap.add([row.text for row in batch])
                 self.count += len(batch)
             self.sizes.append(self.count - before)
         self.questions, self.groups = FirstSeen(np.concatenate(questions)), FirstSeen(np.concatenate(groups))
@@ -127,31 +128,22 @@ class _Known:
     def see(self, train: Iterable[Document]) -> int:
         """Reads the training rows; returns how many there are."""
         start = 0
-        for batch in _batches(train):
+        for batch in batched(train):
             rows = np.arange(start, start + len(batch))
-            self.questions.see(_keys((row.question for row in batch), "empty in train"), rows)
-            self.groups.see(_keys((row.group for row in batch), "empty in train"), rows)
+            self.questions.see(_keys([row.question for row in batch], "empty in train"), rows)
+            self.groups.see(_keys([row.group for row in batch], "empty in train"), rows)
             self.candidates.see(*_bare(batch, start))
+            self.overlap.see([row.text for row in batch], start)
             start += len(batch)
         return start
 
 
-def _batches(rows: Iterable[Document]) -> Iterator[list[Document]]:
-    batch: list[Document] = []
-    size = 0
-    for row in rows:
-        batch.append(row)
-        size += len(row.text)
-        if len(batch) == _BATCH or size > 1 << 18:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def _keys(values: Iterable[str | None], empty: str) -> Hashes:
+def _keys(values: Sequence[str | None], empty: str) -> Hashes:
     """Hashes of values; what has none gets that of `empty`, which differs between training and other rows."""
-    return text_hashes([f"={value}" if value else empty for value in values])
+    found = np.full(len(values), text_hashes([empty])[0])
+    given = [number for number, value in enumerate(values) if value]
+    found[given] = text_hashes([f"={values[number]}" for number in given])
+    return found
 
 
 def _bare(batch: list[Document], start: int) -> tuple[Rows, list[str]]:
@@ -159,41 +151,6 @@ def _bare(batch: list[Document], start: int) -> tuple[Rows, list[str]]:
     texts = [comparable(row.text) for row in batch]
     filled = [number for number, text in enumerate(texts) if text]
     return start + np.array(filled, np.int64), [texts[number] for number in filled]
-
-
-def _overlaps(train: Iterable[Document], others: Mapping[str, Iterable[Document]], count: int) -> Rows:
-    """The first training row that shares an n-gram, for each row of the other sets."""
-    found = np.full(count, NONE, np.int64)
-    for hashes, owners in _shards(others):
-        seen = FirstSeen(hashes)
-        start = 0
-        for batch in _batches(train):
-            parts = [ngram_hashes(row.text) for row in batch]
-            rows = np.repeat(np.arange(start, start + len(batch)), [len(part) for part in parts])
-            seen.see(np.concatenate(parts), rows)
-            start += len(batch)
-        first = seen.rows()
-        met = np.flatnonzero(first != NONE)[::-1]
-        found[owners[met]] = first[met]
-    return found
-
-
-def _shards(others: Mapping[str, Iterable[Document]]) -> Iterator[tuple[Hashes, Rows]]:
-    """(hashes, row of each) of the other sets, some millions at a time, a row never in two."""
-    parts: list[Hashes] = []
-    rows: list[int] = []
-    size = 0
-    for row, text in enumerate(one.text for set_ in others.values() for one in set_):
-        part = ngram_hashes(text)
-        if len(part):
-            parts.append(part)
-            rows.append(row)
-            size += len(part)
-        if size > _NGRAMS:
-            yield np.concatenate(parts), np.repeat(np.array(rows, np.int64), [len(one) for one in parts])
-            parts, rows, size = [], [], 0
-    if parts:
-        yield np.concatenate(parts), np.repeat(np.array(rows, np.int64), [len(one) for one in parts])
 
 
 def _near(

@@ -16,13 +16,16 @@ from tunewright.data.tokens.length import length_notes
 from tunewright.data.tokens.numbers import RULES, RowTokens, refuse_breaches, table
 from tunewright.data.tokens.proofs import Proofs, is_shown, solid
 from tunewright.models.controls import nested_texts, own_reasoning
+from tunewright.models.frames import Frame
 from tunewright.models.layout import Layout
+from tunewright.models.segments import Rendered
 from tunewright.models.template import TemplateRefusal, tools_of
 from tunewright.models.tokens import ChatTokenizer
 
 __all__ = ["RULES", "RowTokens", "TokenCheck", "refuse_breaches", "table"]
 
 _PRIVATE_USE = re.compile("[\U000f0000-\U000ffffd]")
+_KEPT = 1024
 _SAMPLED = 32
 """Every 32nd row, chosen by its id, has its ids compared with the rendering encoded in one piece also where this
 follows from the tokenizer's construction."""
@@ -40,6 +43,7 @@ class TokenCheck:
         self._proofs = Proofs(tokenizer)
         self._is_quick = quick and tokenizer.segments.is_used and tokenizer.end_ids <= tokenizer.segments.control_ids
         self._shapes: dict[tuple[str, ...], list[str]] = {}
+        self._frames: set[Frame] = set()
         self._last: tuple[Conversation, Layout] | None = None
 
     @property
@@ -77,40 +81,54 @@ class TokenCheck:
         whole, tokenizer = layout.whole, self.tokenizer
         if whole is None or layout.spells_controls or not layout.fits(self.max_length):
             return None
-        if layout.turns[-1].index + 1 < len(conversation.messages) or not tokenizer.segments.comes_back(whole):
+        if layout.turns[-1].index + 1 < len(conversation.messages):
             return None
-        for message in conversation.messages:
-            content = message.content
-            if message.tool_calls or content is None or content not in whole.text or "<think>" in content:
-                return None
+        is_shown = self._framed if whole.frame is not None else self._shown
+        if not is_shown(conversation, whole):
+            return None
         for turn in layout.turns:
             content = conversation.messages[turn.index].content or ""
             if not turn.exact or not turn.answer.startswith((content, f" {content}")):
                 return None
-        if whole.parts[1::2] != self._shape(conversation.messages):
-            return None
         if zlib.crc32(conversation.id.encode()) % _SAMPLED == 0:
             examples = tokenizer.laid_out(layout, conversation.id, max_length=self.max_length)
             if not self._proofs.is_rendering(conversation, layout, examples):
                 return None
         return self._numbers(layout, whole.ids)
 
+    def _shown(self, conversation: Conversation, whole: Rendered) -> bool:
+        """Whether the rendering has the turns' texts, which come back from its ids, and the control tokens that the
+        template writes for any texts."""
+        for message in conversation.messages:
+            content = message.content
+            if message.tool_calls or content is None or content not in whole.text or "<think>" in content:
+                return False
+        is_whole = self.tokenizer.segments.comes_back(whole)
+        return is_whole and whole.parts[1::2] == self._shape(conversation.messages)
+
+    def _framed(self, conversation: Conversation, whole: Rendered) -> bool:
+        """The same for a rendering from a frame, asked once a frame as far as it is the same for all contents."""
+        frame = whole.frame
+        assert frame is not None
+        if frame in self._frames:
+            return self.tokenizer.segments.open_come_back(whole)
+        shown = {piece for _, pieces in frame.open for piece in pieces if type(piece) is int}
+        is_sound = shown == set(range(len(conversation.messages))) and self._shown(conversation, whole)
+        if is_sound:
+            if len(self._frames) >= _KEPT:
+                self._frames.clear()
+            self._frames.add(frame)
+        return is_sound
+
     def _numbers(self, layout: Layout, ids: list[int]) -> RowTokens | None:
         size = layout.turns[-1].end
         expected = self.expected_bos
         if expected is not None and not self._proofs.bos_right(ids[:size]):
             return None
-        return RowTokens(
-            sequences=1,
-            tokens=size,
-            trained=sum(turn.end - turn.start for turn in layout.turns),
-            longest=size,
-            bos=expected or 0,
-            end_tokens=len(layout.turns),
-            cut=0,
-            control_texts=0,
-            breaches=(),
-        )
+        trained = 0
+        for turn in layout.turns:
+            trained += turn.end - turn.start
+        return RowTokens(1, size, trained, size, expected or 0, end_tokens=len(layout.turns))
 
     def _shape(self, messages: tuple[Message, ...]) -> list[str]:
         """The control tokens that the template writes for turns of these roles, whatever their content."""
@@ -119,7 +137,7 @@ class TokenCheck:
         if known is None:
             blank = [Message(role=message.role, content="x") for message in messages]
             text = self.tokenizer.template.render(blank)
-            if len(self._shapes) >= 1024:
+            if len(self._shapes) >= _KEPT:
                 self._shapes.clear()
             known = self._shapes[roles] = self.tokenizer.control_texts_in(text)
         return known

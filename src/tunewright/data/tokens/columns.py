@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
+
+import numpy as np
 
 from tunewright.data.tokens.check import RowTokens
 
 _NAMES = ("sequences", "tokens", "trained", "longest", "bos", "end_tokens", "cut", "control_texts")
+_numbers_of = attrgetter(*_NAMES)
 
 
 class TokenColumns:
@@ -24,7 +28,7 @@ class TokenColumns:
         """Adds a row."""
         if row.breaches:
             self._breaches[len(self)] = row.breaches
-        self._numbers.extend(getattr(row, name) for name in _NAMES)
+        self._numbers.extend(_numbers_of(row))
 
     def __getitem__(self, row: int) -> RowTokens:
         start = row * len(_NAMES)
@@ -37,8 +41,9 @@ class TokenColumns:
     def only(self, rows: Sequence[int]) -> TokenColumns:
         """The columns of these rows, in this order."""
         found = TokenColumns()
-        for row in rows:
-            found.append(self[row])
+        table = np.array(self._numbers, np.int64).reshape(-1, len(_NAMES))
+        found._numbers.frombytes(table[np.asarray(rows, np.int64)].tobytes())
+        found._breaches = {at: self._breaches[row] for at, row in enumerate(rows) if row in self._breaches}
         return found
 
     def first_breach(self) -> int | None:

@@ -18,10 +18,10 @@ RULES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RowTokens:
     """One row's numbers. tokens, trained, cut: over its sequences; longest: tokens of the longest; bos: in one
-    sequence, 0 where the begin token is a turn marker; breaches: names from RULES."""
+    sequence, 0 where the begin token is a turn marker; breaches: names from RULES. Nothing changes one; see Draft."""
 
     sequences: int
     tokens: int
@@ -29,9 +29,9 @@ class RowTokens:
     longest: int
     bos: int
     end_tokens: int
-    cut: int
-    control_texts: int
-    breaches: tuple[str, ...]
+    cut: int = 0
+    control_texts: int = 0
+    breaches: tuple[str, ...] = ()
 
 
 def table(rows: Sequence[RowTokens]) -> dict[str, Any]:

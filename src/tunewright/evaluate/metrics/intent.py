@@ -10,14 +10,17 @@ import numpy as np
 from tunewright.core.scoring import Aggregate, Floats, Measured, Sample, mean_of_rows
 from tunewright.evaluate.config import IntentOptions
 from tunewright.evaluate.labels import NORMALIZATION, has_label, normalize
+from tunewright.evaluate.metrics.confusion import UNPARSEABLE, Confusion, confusion
 from tunewright.evaluate.rows import metadata_value
 
-VERSION = 1
+VERSION = 2
+"""2: out-of-scope recall and false accepts apart."""
 
 
 class Intent:
-    """`intent.accuracy`, `intent.macro_f1`, `intent.unparseable`, and `intent_choice.accuracy` where every sample
-    has a constrained choice. `labels` are the known ones; the rows' own right labels are always known."""
+    """`intent.accuracy`, `intent.macro_f1`, `intent.unparseable`; `intent.out_of_scope_recall` and
+    `intent.false_accept` over the rows whose right label is an out-of-scope one; `intent_choice.accuracy` where every
+    sample has a constrained choice. `labels` are the known ones; the rows' own right labels are always known."""
 
     def __init__(self, options: IntentOptions, labels: Sequence[str] = ()) -> None:
         self.options, self.labels = options, tuple(labels)
@@ -25,7 +28,14 @@ class Intent:
     @staticmethod
     def metric_keys(options: IntentOptions) -> list[str]:
         """Flat keys that `measure` produces."""
-        return ["intent.accuracy", "intent.macro_f1", "intent.unparseable", "intent_choice.accuracy"]
+        return [
+            "intent.accuracy",
+            "intent.macro_f1",
+            "intent.unparseable",
+            "intent.out_of_scope_recall",
+            "intent.false_accept",
+            "intent_choice.accuracy",
+        ]
 
     def applies(self, metadata: Mapping[str, Any]) -> bool:
         """Whether a row with this metadata is scored: it matches `where` and has a label."""
@@ -53,10 +63,46 @@ class Intent:
                      signature=f"{free}|mean over labels that occur"),
             _yes_no("intent.unparseable", unparseable, free, higher_is_better=False),
         ]  # fmt: skip
+        found += self._out_of_scope(truth, [normalize(row.prediction) for row in rows], known)
         choices = [row.choice for row in rows if row.choice is not None]
         if len(choices) == len(rows):
             chosen = np.array([place.get(normalize(choice), len(known)) for choice in choices])
             found.append(_yes_no("intent_choice.accuracy", chosen == right, f"generation:constrained|{signature}"))
+        return found
+
+    def _out_of_scope(self, truth: Sequence[str], said: Sequence[str], known: Sequence[str]) -> list[Measured]:
+        """Of the rows that belong to no intent: the share recognized as that, and the share taken for an intent. What
+        is neither was unparseable."""
+        outside = {normalize(label) for label in self.options.out_of_scope}
+        answers = [answer for right, answer in zip(truth, said, strict=True) if right in outside]
+        if not answers:
+            return []
+        inside = set(known) - outside
+        signature = f"out of scope:{','.join(sorted(outside & set(truth)))}"
+        recognized = np.array([answer in outside for answer in answers])
+        accepted = np.array([answer in inside for answer in answers])
+        return [
+            _yes_no("intent.out_of_scope_recall", recognized, signature),
+            _yes_no("intent.false_accept", accepted, signature, higher_is_better=False),
+        ]
+
+    def confusion(self, samples: Sequence[Sample]) -> Confusion:
+        """How often each label was answered with which, over the samples that apply."""
+        rows = [sample for sample in samples if self.applies(sample.metadata)]
+        truth = [normalize(metadata_value(row.metadata, self.options.label) or "") for row in rows]
+        known = {*truth, *map(normalize, self.labels)}
+        said = [answer if (answer := normalize(row.prediction)) in known else UNPARSEABLE for row in rows]
+        return confusion(truth, said)
+
+    def explain(self, samples: Sequence[Sample]) -> list[dict[str, Any] | None]:
+        """For each sample whether its label is right, and what was said; None where the metric does not apply."""
+        found: list[dict[str, Any] | None] = []
+        for sample in samples:
+            if not self.applies(sample.metadata):
+                found.append(None)
+                continue
+            right, said = (metadata_value(sample.metadata, self.options.label) or ""), normalize(sample.prediction)
+            found.append({"correct": said == normalize(right), "answer": said, "wanted": normalize(right)})
         return found
 
 

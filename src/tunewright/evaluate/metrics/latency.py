@@ -9,7 +9,7 @@ import numpy as np
 
 from tunewright.core.scoring import Aggregate, Floats, Measured
 from tunewright.evaluate.config import LatencyOptions
-from tunewright.evaluate.prompts import cut_left, prompt_room
+from tunewright.evaluate.prompts import begin_token, cut_left, prompt_room
 from tunewright.models.tokens import ChatTokenizer
 
 VERSION = 1
@@ -37,7 +37,7 @@ class Latency:
 
         new_tokens = self.options.new_tokens
         room = prompt_room(max_length, new_tokens, where="evaluate.metrics.latency.new_tokens")
-        prompt_ids, _ = cut_left(prompt_ids, room)
+        prompt_ids, _ = cut_left(prompt_ids, room, bos=begin_token(tokenizer))
         runs = [
             measure_latency(model, tokenizer, prompt_ids, new_tokens=new_tokens, repeats=1)
             for _ in range(self.options.repeats)

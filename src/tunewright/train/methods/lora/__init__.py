@@ -1,4 +1,4 @@
-"""LoRA through peft."""
+"""LoRA through peft, with its variants."""
 
 from __future__ import annotations
 
@@ -6,45 +6,59 @@ from pathlib import Path
 from typing import Any, Literal
 
 from peft import LoraConfig, get_peft_model
+from torch import Tensor
 
-from tunewright.core import files
-from tunewright.core.errors import ConfigError
+from tunewright.models.adapters import save_adapter
+from tunewright.models.adapters_layers import check_targets
+from tunewright.train.method import Kind
+from tunewright.train.methods.lora import pissa
 from tunewright.train.methods.options import LoraOptions
 
 
 class Lora:
-    """Low-rank adapters beside frozen linear layers; at the start the adapted model equals the base (B is zero)."""
+    """Low-rank adapters beside frozen linear layers; at the start the adapted model equals the base (B is zero; with
+    pissa the base gives up what A and B hold, and with dora the lengths are the base's)."""
 
-    kind: Literal["adapter", "full"] = "adapter"
+    kind: Kind = "adapter"
+    merges = True
+    starts_as_base = True
+    extra_positions = 0
 
     def __init__(self, options: LoraOptions) -> None:
         self.options = options
+        self.base_bits: Literal[4, 8] | None = options.base_bits
+        self._initial: dict[str, Tensor] = {}
 
     def prepare(self, model: Any) -> Any:
-        """Raises ConfigError when `targets` names no layer of this model."""
-        targets = self.options.targets
+        """Raises ConfigError when `targets` names a layer that this model lacks.
+
+        A base in 4 or 8 bits keeps the 16-bit format of its norms, embedding and head; peft keeps the adapter in
+        float32.
+        """
+        options, is_pissa = self.options, self.options.variant == "pissa"
+        assert not self.base_bits or model.is_quantized, "the base comes from models.adapters_base.load_base"
+        if options.targets != "all-linear":
+            check_targets(model, options.targets, where="train.method.targets")
         settings = LoraConfig(
-            r=self.options.rank,
-            lora_alpha=self.options.alpha,
-            lora_dropout=self.options.dropout,
-            target_modules=targets if isinstance(targets, str) else list(targets),
+            r=options.rank,
+            lora_alpha=options.alpha,
+            lora_dropout=options.dropout,
+            target_modules=options.targets if isinstance(options.targets, str) else list(options.targets),
             bias="none",
             task_type="CAUSAL_LM",
+            use_rslora=options.variant == "rslora",
+            use_dora=options.variant == "dora",
+            init_lora_weights=pissa.START if is_pissa else True,
         )
-        try:
+        if not is_pissa:
             return get_peft_model(model, settings)
-        except ValueError as error:
-            known = sorted({name.rsplit(".", 1)[-1] for name, _ in model.named_modules() if name.endswith("_proj")})
-            raise ConfigError(
-                f"train.method.targets does not fit this model: {str(error).splitlines()[0]}",
-                fix=f"layers of this model: {', '.join(known)}; or all-linear",
-            ) from None
+        with pissa.same_everywhere():
+            adapted = get_peft_model(model, settings)
+        self._initial = pissa.state_of(adapted)
+        return adapted
 
     def save(self, model: Any, target: Path, *, base: str, revision: str, tokenizer_from: Path) -> None:
-        """A standard PEFT folder that names the base as the project file does, not a path of this machine."""
-        for settings in model.peft_config.values():
-            settings.base_model_name_or_path = base
-            settings.revision = revision
-        with files.disk_errors(target):
-            model.save_pretrained(str(target), safe_serialization=True, save_embedding_layers=False)
-        (target / "README.md").unlink(missing_ok=True)  # peft's model card template is empty
+        """A standard PEFT folder; with pissa converted to a plain adapter for the untouched base."""
+        save_adapter(model, target, base=base, revision=revision)
+        if self._initial:
+            pissa.make_plain(target, self._initial)

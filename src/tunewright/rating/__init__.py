@@ -1,0 +1,1 @@
+"""Human rating: blind answers of two or more systems on a local page, and what the votes say."""

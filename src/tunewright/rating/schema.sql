@@ -1,0 +1,17 @@
+CREATE TABLE study (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE item (number INTEGER PRIMARY KEY, document TEXT NOT NULL);
+CREATE TABLE rater (number INTEGER PRIMARY KEY, name TEXT NOT NULL, key TEXT NOT NULL UNIQUE, joined TEXT NOT NULL);
+CREATE TABLE task (
+  rater INTEGER NOT NULL REFERENCES rater, position INTEGER NOT NULL, item INTEGER NOT NULL REFERENCES item,
+  left TEXT NOT NULL, right TEXT NOT NULL, repeat_of INTEGER, PRIMARY KEY (rater, position)
+) WITHOUT ROWID;
+CREATE TABLE vote (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, rater INTEGER NOT NULL, position INTEGER NOT NULL,
+  judgement TEXT NOT NULL, cast_at TEXT NOT NULL, withdrawn_at TEXT,
+  FOREIGN KEY (rater, position) REFERENCES task
+);
+CREATE UNIQUE INDEX one_vote_a_task ON vote (rater, position) WHERE withdrawn_at IS NULL;
+CREATE TABLE draft (
+  rater INTEGER NOT NULL, position INTEGER NOT NULL, form TEXT NOT NULL, PRIMARY KEY (rater, position),
+  FOREIGN KEY (rater, position) REFERENCES task
+) WITHOUT ROWID;

@@ -1,0 +1,1 @@
+"""Promotion, adoption and export: which model a project stands for, and how it leaves the project."""

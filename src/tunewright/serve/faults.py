@@ -1,0 +1,41 @@
+"""Why a request got no answer, in the engine's words; the HTTP layer gives each its status."""
+
+from __future__ import annotations
+
+
+class EngineFault(Exception):
+    """The engine failed while it worked on this request."""
+
+
+class Interrupted(EngineFault):
+    """The server stops and the answer was not finished in time."""
+
+
+class Expired(EngineFault):
+    """The request's time is over."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"The answer was not finished within {limit_s:g} s, the limit of this request.")
+
+
+class NotReady(Exception):
+    """The engine is loading, failed or stopped."""
+
+
+class QueueFull(Exception):
+    """No place to wait; `retry_after_s` is a guess at when there will be one."""
+
+    def __init__(self, waiting: int, retry_after_s: int) -> None:
+        super().__init__(f"{waiting} requests are waiting already")
+        self.waiting, self.retry_after_s = waiting, retry_after_s
+
+
+class ContextExceeded(Exception):
+    """Prompt and answer do not fit into the model's context (all in tokens)."""
+
+    def __init__(self, prompt: int, new: int, context: int) -> None:
+        super().__init__(
+            f"This model's maximum context length is {context} tokens. However, you requested {prompt + new} tokens "
+            f"({prompt} in the messages, {new} in the completion). "
+            "Please reduce the length of the messages or completion."
+        )

@@ -1,0 +1,8 @@
+"""train_kit for the tests of methods."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
