@@ -10,7 +10,7 @@ demo: install
 	$(BIN)/tunewright run demo.yaml
 
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 check: install
 	$(BIN)/ruff check .
