@@ -30,7 +30,8 @@ def url(tmp_path_factory):
 
 def test_the_server_keeps_to_its_document(url, tmp_path):
     command = [
-        str(TOOL), "run", f"{url}/openapi.json", "--header", "Authorization: Bearer k1", "--seed", "7", "--generation-deterministic",
+        str(TOOL), "run", f"{url}/openapi.json", "--header", "Authorization: Bearer k1",
+        "--seed", "7", "--generation-deterministic",
         "--phases", "coverage,fuzzing,stateful", "--max-examples", "25", "--no-color",
         "--exclude-checks", "positive_data_acceptance",
     ]  # fmt: skip
