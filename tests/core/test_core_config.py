@@ -145,9 +145,10 @@ def test_defaults_are_listed(tmp_path: Path) -> None:
     assert listed["seed"] == 7
 
 
-def test_a_secret_of_the_wrong_type_is_not_shown(tmp_path: Path) -> None:
+@pytest.mark.parametrize("serve", ["{api_key: 918273645}", "{api_keys: {ann: 918273645}}"])
+def test_a_secret_of_the_wrong_type_is_not_shown(tmp_path: Path, serve: str) -> None:
     file = tmp_path / "p.yaml"
-    file.write_text("name: p\nmodel: {path: 'builtin:tiny'}\ndata: {sources: [a]}\nserve: {api_key: 918273645}\n")
+    file.write_text(f"name: p\nmodel: {{path: 'builtin:tiny'}}\ndata: {{sources: [a]}}\nserve: {serve}\n")
     with pytest.raises(ConfigError, match="api_key") as caught:
         project.load(file, [])
     assert "918273645" not in str(caught.value)

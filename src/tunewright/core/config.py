@@ -16,8 +16,8 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from tunewright.core.errors import ConfigError
 
 Path_ = tuple[str | int, ...]
-_SECRETS = ("key", "token", "secret", "password")
-"""How keys end whose values no message may show, not even a wrong one."""
+_SECRETS = ("key", "keys", "token", "secret", "password")
+"""How keys end whose values, and all below them, no message may show, not even a wrong one."""
 Lines = dict[Path_, int]
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -174,7 +174,8 @@ def _fault(model: type[BaseModel], item: dict[str, Any], data: Any, lines: Lines
     if kind == "literal_error":
         return f"{place}: {key}: must be {context.get('expected')}, not {item['input']!r}"
     message = str(item["msg"]).removeprefix("Value error, ")
-    is_hidden = kind == "value_error" or isinstance(item["input"], dict | BaseModel) or key.endswith(_SECRETS)
+    is_secret = any(str(part).endswith(_SECRETS) for part in path)
+    is_hidden = kind == "value_error" or isinstance(item["input"], dict | BaseModel) or is_secret
     shown = "" if is_hidden else f" (got {item['input']!r})"
     return f"{place}: {key}: {message[0].lower()}{message[1:]}{shown}"
 
