@@ -5,8 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Property-based tests try the same inputs every time, so that a change fails for what it changed; the soak tries
+    new ones."""
+    settings.register_profile("same", derandomize=True)
+    settings.load_profile("default" if config.getoption("--soak") else "same")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -42,7 +42,7 @@ JSON = st.recursive(
         st.booleans(),
         st.integers(-(2**70), 2**70),
         st.integers(-9, 9),
-        st.floats(allow_nan=False),
+        st.floats(allow_nan=False, allow_infinity=False),
         st.text(max_size=8),
     ),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=4), inner, max_size=3)),
