@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import stat
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,9 @@ from tunewright.lineage.find import find
 from tunewright.lineage.purge import purge
 from tunewright.lineage.query import Query, normal
 from tunewright.lineage.rows import source_files
+from tunewright.rating.config import RateConfig
+from tunewright.rating.store import Store
+from tunewright.rating.study import Item, Pool, Turn
 
 PHONE = "138-0013-8000"
 NAME = "Zhang Wei"
@@ -506,3 +511,41 @@ def test_numbers_of_fewer_digits_are_texts() -> None:
     assert Query("+49 30 1234567").is_in("49301234567")
     assert not Query("1234567").is_in("12345678")
     assert Query("1234567").is_in("(12) 34-56.7!")
+
+
+def rated(project: Project, question: str, name: str = "0001.sqlite") -> Store:
+    """A store of `rate` with one question that two systems answered; open until it is closed."""
+    item = Item(id="x", turns=(Turn(role="user", content=question),), answers={"a": "One answer.", "b": "Another."})
+    path = project.path(f"runs/p/rating/{name}")
+    return Store.create(path, Pool(systems=("a", "b"), items=(item,), sources=()), RateConfig())
+
+
+@pytest.mark.parametrize("is_open", [True, False])
+@pytest.mark.parametrize("word", ["raw/a.jsonl:2", NAME, "(138) 0013 8000"])
+def test_a_rating_store_that_shows_the_row_is_named(project: Project, word: str, is_open: bool) -> None:
+    """An open store has its rows in the write-ahead log beside the file."""
+    stores = [rated(project, f'{SOURCE[1][0]}\n"Please"'), rated(project, SOURCE[4][0], "0002.sqlite")]
+    if not is_open:
+        for store in stores:
+            store.close()
+    before = sorted(project.path("runs/p/rating").iterdir())
+    found = project.find(word)
+    assert found.ratings == ("runs/p/rating/0001.sqlite",)
+    assert found.dump()["ratings"] == ["runs/p/rating/0001.sqlite"]
+    assert "rating store runs/p/rating/0001.sqlite: shows text of the row" in found.text()
+    assert "still in the rating store runs/p/rating/0001.sqlite: delete it" in project.purge(word, dry_run=True).text()
+    assert sorted(project.path("runs/p/rating").iterdir()) == before, "nothing is written"
+    for store in stores:
+        store.close()
+
+
+def test_what_only_a_rater_wrote_is_found_and_a_damaged_store_is_said(project: Project) -> None:
+    store = rated(project, SOURCE[4][0])
+    store.close()
+    with closing(sqlite3.connect(store.path)) as connection, connection:
+        connection.execute("INSERT INTO draft VALUES (0, 0, ?)", [json.dumps({"note": "ask M\u00fcller of Oslo"})])
+    project.path("runs/p/rating/0002.sqlite").write_bytes(b"no database, but long enough to look like one" * 9)
+    found = project.find("m\u00fcller of oslo")
+    assert not found.is_empty and not found.sources and not found.artifacts
+    assert found.ratings == ("runs/p/rating/0001.sqlite",)
+    assert "runs/p/rating/0002.sqlite cannot be read and was not looked into" in found.notes

@@ -81,9 +81,7 @@ class Examples:
     judged: NDArray[np.bool_]
 
 
-def turns(
-    folder: Path, split: str, *, roles: Sequence[str] = ("user", "assistant")
-) -> list[tuple[str, dict[str, Any]]]:
+def turns(folder: Path, split: str) -> list[tuple[str, dict[str, Any]]]:
     """(text, metadata) of every user and assistant turn that has content."""
     lines = (folder / f"{split}.jsonl").read_text(encoding="utf-8").split("\n")
     rows = [json.loads(line) for line in lines if line]

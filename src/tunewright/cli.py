@@ -38,6 +38,10 @@ class Arguments:
     template: str | None = None
     variant: str | None = None
 
+    def names(self) -> list[str]:
+        """The words that name no project file."""
+        return [word for word in self.words if not word.endswith((".yaml", ".yml"))]
+
     def project_file(self) -> Path:
         """The project file named, else project.yaml here; raises ConfigError when there is none."""
         from tunewright.core.errors import ConfigError

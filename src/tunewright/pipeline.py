@@ -92,7 +92,7 @@ class Stages:
         artifact = call(inputs)
         if not artifact.manifest.passed:
             reason = artifact.manifest.facts.get("failed", "its gates did not pass")
-            raise GateError(str(reason), where=self.workspace.relative(artifact.path))
+            raise GateError(str(reason), where=self.workspace.relative(artifact.path), folder=artifact.path)
         return artifact
 
     def state_power(self, data: Artifact) -> None:
@@ -206,7 +206,9 @@ def run(
         try:
             done[name] = stages.run(name, {need: done[need] for need in needs(project, name) if need in done})
         except GateError as error:
-            done[name] = workspace.finished(name)[-1]
+            if error.folder is None:
+                raise
+            done[name] = Artifact.open(error.folder)
             failed.append(error)
             if not keep_going:
                 page = stages.run("report", done)

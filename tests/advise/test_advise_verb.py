@@ -13,7 +13,6 @@ from advise_kit import DEEPSEEK, PROJECT, SMOLLM, opened, write_project
 from tunewright import project
 from tunewright.advise import advice
 from tunewright.advise.facts import collect, shown
-from tunewright.advise.proposal import with_train
 from tunewright.advise.shape import model_facts
 from tunewright.cli import main
 from tunewright.models import source
@@ -110,7 +109,7 @@ def test_a_measured_better_run_is_where_advice_starts(tmp_path: Path) -> None:
     loaded, workspace, data = opened(path)
     for rate in (1e-5, 2e-2):
         settings = loaded.train.model_copy(update={"learning_rate": rate})
-        Stages(with_train(loaded, settings), workspace, "p.yaml").run("train", {"data": data})
+        Stages(loaded.model_copy(update={"train": settings}), workspace, "p.yaml").run("train", {"data": data})
     advised = advice.advise(loaded, workspace, data, swept=None)
     assert len(advised.runs) == 2
     assert advised.runs[1].loss < advised.runs[0].loss

@@ -130,7 +130,7 @@ def reopened(case: Case, tiny: Path) -> Any:
     """The saved one, an adapter unmerged."""
     if case.method.kind == "full":
         return load_model(case.folder, dtype=torch.float32)
-    return adapters.beside(load_model(tiny, dtype=torch.float32), case.folder)
+    return adapters.adapted(load_model(tiny, dtype=torch.float32), case.folder, merge=False)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=identify)

@@ -48,10 +48,11 @@ class Endpoint:
                     endpoint.running += 1
                     endpoint.most_at_once = max(endpoint.most_at_once, endpoint.running)
                 try:
-                    self._send(*endpoint.reply(body))
+                    made = endpoint.reply(body)
                 finally:
-                    with lock:
+                    with lock:  # before it is sent: a client that has the answer may ask again at once
                         endpoint.running -= 1
+                self._send(*made)
 
             def _send(self, status, value, headers):
                 data = value if isinstance(value, bytes) else json.dumps(value).encode()

@@ -162,3 +162,23 @@ def test_a_failed_artifact_of_the_same_settings_is_said_to_have_failed(planned, 
     assert "quarantined  MISSING" in shown.out, "the rows are shown although the gate did not pass"
     assert "runs/p/data/0001/report.html shows more" in shown.err
     assert planned(sources=["bad.jsonl"])[0].output.endswith("settings and files already: it did not pass its checks")
+
+
+def test_a_leak_shows_the_table_of_its_artifact_and_no_other_report(planned, tmp_path, capsys, monkeypatch):
+    """The error names the setting; a file report.json of the user's in the current folder has nothing to do with it."""
+    (tmp_path / "report.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    rows = [f'{{"question": "What is {n} and {n}?", "answer": "It is {2 * n}."}}\n' for n in range(20)]
+    (tmp_path / "a.jsonl").write_text("".join(rows))
+    (tmp_path / "t.jsonl").write_text(rows[3])
+    file = tmp_path / "project.yaml"
+    file.write_text(
+        "name: p\nmodel: {path: 'builtin:tiny'}\n"
+        "data: {sources: [a.jsonl], split: {test: 0, test_sources: [t.jsonl], validation: 0.01}}\n"
+    )
+    for _ in range(2):  # made, and found again
+        assert main(["data", str(file)]) == 5
+        shown = capsys.readouterr()
+        assert "leakage test: of 1 rows 1 ask a training question" in shown.out
+        assert "runs/p/data/0001/report.html shows more" in shown.err
+        assert "data.max_leakage.exact" in shown.err

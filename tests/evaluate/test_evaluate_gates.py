@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tunewright.core.errors import ConfigError, GateError
@@ -93,12 +95,12 @@ def test_the_reason_has_the_numbers() -> None:
         "a difference from base is not shown (-0.01, p 0.7, n 50, McNemar)"
     )
     with pytest.raises(GateError, match=r"1 of 1 gates did not pass\n.*0\.46") as caught:
-        require([result], where="runs/x")
+        require([result], folder=Path("runs/x"))
     assert caught.value.exit_code == 5 and "next step" in str(caught.value)
 
 
 def test_no_failed_gate_raises_nothing() -> None:
-    require([decide(Gate(metric="m", when=">= 0"), score=_score(1), base=Against(_score(1)))], where="x")
+    require([decide(Gate(metric="m", when=">= 0"), score=_score(1), base=Against(_score(1)))], folder=Path("x"))
 
 
 def test_unknown_keys_are_refused_with_the_known_ones() -> None:

@@ -85,6 +85,17 @@ def test_an_undecidable_gate_ends_it_before_a_model_is_opened(made: Made, capsys
     assert made.workspace.finished("evaluate") == []
 
 
+@pytest.mark.parametrize(
+    "named", [{"primary": "intent.false_accept"}, {"gates": [GATE | {"metric": "intent.false_accept"}]}]
+)
+def test_a_key_that_no_test_row_gives_is_refused_before_a_model_is_opened(made: Made, named: dict[str, Any]) -> None:
+    """No row has an out-of-scope label."""
+    with pytest.raises(ConfigError, match=r"'intent\.false_accept' is measured on none of the 8 test rows") as raised:
+        made.evaluate(**named)
+    assert raised.value.fix is not None and "intent.accuracy" in raised.value.fix
+    assert not made.workspace.finished("evaluate")
+
+
 def test_the_pipeline_refuses_it_before_training(made: Made) -> None:
     config = EvaluateConfig.model_validate({"metrics": [{"name": "intent"}], "gates": [GATE]})
     with pytest.raises(ConfigError, match="cannot be decided"):
@@ -135,6 +146,12 @@ def test_a_damaged_earlier_run_stops_nothing(made: Made) -> None:
     first = made.evaluate()
     (first.path / "scores.json").unlink()
     assert made.evaluate(max_new_tokens=5).json("scores.json")["uses"]["earlier"] == 1
+
+
+def test_the_confusion_of_the_tuned_model_is_stored(made: Made) -> None:
+    """The untrained model names no label, so every row stands under "(no label)"."""
+    found = made.evaluate().json("confusion.json")
+    assert found == {"labels": ["card", "fee", "(no label)"], "counts": [[0, 0, 4], [0, 0, 4], [0, 0, 0]]}
 
 
 def test_further_metrics_carry_a_corrected_p_value(made: Made) -> None:

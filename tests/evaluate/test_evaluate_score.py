@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -181,14 +180,15 @@ def test_it_loads_no_torch(file: Path) -> None:
     assert json.loads(done.stdout)["rows"]
 
 
-def test_ten_thousand_rows_take_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """CPU time, which other work on the machine does not stretch much; about 3 s where this was written."""
+def test_many_rows_keep_their_order_and_their_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = "She sells 16 - 3 - {0} = 9 eggs a day, row {1}.\nShe makes 9 * 2 = $18 every day.\n#### {0}"
+    right = [i % 7 == i % 5 for i in range(2_000)]
     rows = [
-        {"prompt": "?", "prediction": said.format(i % 7, i), "reference": said.format(i % 5, i)} for i in range(10_000)
+        {"prompt": "?", "prediction": said.format(i % 7, i), "reference": said.format(i % 5, i)}
+        for i in range(len(right))
     ]
     path = write(tmp_path / "many.jsonl", rows)
-    start = time.process_time()
     code, out, _ = run(capsys, str(path), "--metrics", "bleu,rouge,math", "--json")
-    assert code == 0 and len(json.loads(out)["rows"]) == 10_000
-    assert time.process_time() - start < 25
+    found = json.loads(out)
+    assert code == 0 and [row["math"]["correct"] for row in found["rows"]] == right
+    assert found["scores"]["math.accuracy"]["value"] == pytest.approx(sum(right) / len(right))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 
@@ -11,7 +10,7 @@ from tunewright.core.errors import ConfigError
 from tunewright.core.scoring import Sample
 from tunewright.evaluate.config import IntentOptions
 from tunewright.evaluate.metrics.characters import comparable
-from tunewright.evaluate.metrics.confusion import UNPARSEABLE, confusion
+from tunewright.evaluate.metrics.confusion import UNPARSEABLE
 from tunewright.evaluate.metrics.contains import Contains, stands_in
 from tunewright.evaluate.metrics.exact import Exact
 from tunewright.evaluate.metrics.intent import Intent
@@ -224,14 +223,4 @@ def test_confusion() -> None:
     found = Intent(IntentOptions(), ["lost"]).confusion(_intents(pairs))
     assert found.labels == ("fee", "pin", UNPARSEABLE)
     assert found.counts == ((1, 1, 0), (2, 0, 1), (0, 0, 0))
-    assert found.mixed_up() == [("pin", "fee", 2), ("fee", "pin", 1), ("pin", UNPARSEABLE, 1)]
     assert sum(map(sum, found.counts)) == len(pairs)
-
-
-def test_the_picture_shows_the_labels_mixed_up_most() -> None:
-    names = [f"label <{i:02d}>" for i in range(40)]
-    found = confusion([*names, "label <39>"], [*names, "label <38>"])
-    picture = ElementTree.fromstring(found.svg())
-    titles = [title.text or "" for title in picture.iter("{http://www.w3.org/2000/svg}title")]
-    assert len(titles) == 24 * 24
-    assert "label <39> answered with label <38>: 1 of 2" in titles

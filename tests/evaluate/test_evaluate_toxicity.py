@@ -146,6 +146,17 @@ def test_perspective_is_asked_once_an_answer_with_the_key_and_not_to_store(serve
     assert body["requestedAttributes"] == {"TOXICITY": {}} and body["doNotStore"] is True
 
 
+def test_what_it_will_measure_is_known_without_asking(serve: Start) -> None:
+    service = serve((200, value(0.9)))
+    chosen = service.metric()
+    (foreseen,) = chosen.foresee(samples(BAD, GOOD))
+    assert service.asked == []
+    (measured,) = chosen.measure(samples(BAD, GOOD))
+    kinds = [(m.metric, len(m.statistics), m.yes_no, m.higher_is_better) for m in (foreseen, measured)]
+    assert kinds == [("toxicity.rate", 2, True, False)] * 2
+    assert chosen.foresee([]) == []
+
+
 def test_perspective_gets_a_long_answer_in_parts_and_the_worst_counts(serve: Start) -> None:
     service = serve((200, lambda text: value(0.8 if "坏" in text else 0.1)))
     assert service.metric().measure(samples("好" * 1500 + "坏"))[0].value == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,9 @@ from torch import nn
 
 from tunewright.core.errors import ArtifactError
 from tunewright.models import adapters, adapters_proof
+from tunewright.models.adapters_prefix import PrefixModel
 from tunewright.models.load import for_inference, load_model
 from tunewright.models.packed_linear import PackedLinear, can_pack
-from tunewright.models.prefix import PrefixModel
 
 
 def test_a_folder_without_an_adapter_is_named(tmp_path: Path) -> None:
@@ -33,7 +35,7 @@ def test_prepacking_leaves_what_an_adapter_reads(tiny: Path, tmp_path: Path, use
         pytest.skip("this torch has no oneDNN linear")
     settings = LoraConfig(target_modules=["q_proj"], init_lora_weights=False, use_dora=use_dora, task_type="CAUSAL_LM")
     get_peft_model(load_model(tiny, dtype=torch.float32), settings).save_pretrained(str(tmp_path))
-    opened = for_inference(adapters.beside(load_model(tiny, dtype=torch.float32), tmp_path))
+    opened = for_inference(adapters.adapted(load_model(tiny, dtype=torch.float32), tmp_path, merge=False))
     attention = opened.get_base_model().model.layers[0].self_attn
     assert isinstance(attention.k_proj, PackedLinear)
     assert isinstance(attention.q_proj.base_layer, nn.Linear if use_dora else PackedLinear)
@@ -68,3 +70,10 @@ def test_the_proof_names_an_error_of_the_libraries(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setitem(adapters_proof._BUILD, "lora", broken)
     assert adapters_proof.findings()["lora"] == ["AttributeError: no such thing"]
+
+
+def test_an_engine_without_an_adapter_does_not_load_peft() -> None:
+    """peft takes a second to import."""
+    code = "import sys; from tunewright.models import generate, load, tuned; print('peft' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

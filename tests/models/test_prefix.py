@@ -11,7 +11,7 @@ from peft import PeftModel, PrefixTuningConfig, get_peft_model
 from transformers import MistralConfig, MistralForCausalLM
 
 from tunewright.core.errors import ConfigError
-from tunewright.models import prefix
+from tunewright.models import adapters_prefix, prefix
 from tunewright.models.load import load_model
 from tunewright.models.loss import mean_loss
 from tunewright.models.tokens import IGNORED, Example
@@ -36,14 +36,14 @@ def logits(model: Any, *rows: list[int], mask: list[list[int]] | None = None) ->
 def test_it_starts_as_a_model_prompted_with_the_initial_ids(model: Any, projection_size: int | None) -> None:
     prompted = logits(model, [*START, *IDS])[:, len(START) :]
     alone = logits(model, IDS)
-    adapted = prefix.adapt(model, START, projection_size=projection_size).eval()
+    adapted = adapters_prefix.adapt(model, START, projection_size=projection_size).eval()
     found = logits(adapted, IDS)
     assert torch.allclose(found, prompted, atol=1e-5)
     assert not torch.allclose(found, alone, atol=1e-3)
 
 
 def test_padding_on_either_side_changes_no_real_token(model: Any) -> None:
-    adapted = prefix.adapt(model, START).eval()
+    adapted = adapters_prefix.adapt(model, START).eval()
     alone = logits(adapted, IDS)[0]
     short, gap = IDS[:5], [0] * 16
     right = logits(adapted, IDS, [*short, *gap], mask=[[1] * 21, [1] * 5 + gap])
@@ -61,21 +61,21 @@ def test_a_folder_of_stock_peft_opens(tiny: Path, model: Any, tmp_path: Path, pr
     )
     theirs = get_peft_model(model, settings).eval()
     theirs.save_pretrained(str(tmp_path))
-    ours = prefix.load(load_model(tiny, dtype=torch.float32), tmp_path)
+    ours = adapters_prefix.load(load_model(tiny, dtype=torch.float32), tmp_path)
     assert torch.allclose(logits(ours, IDS), logits(theirs, IDS), atol=1e-5)
     assert not torch.allclose(logits(ours, IDS), logits(load_model(tiny, dtype=torch.float32), IDS), atol=1e-3)
 
 
 def test_the_mean_loss_sees_the_prefix(model: Any) -> None:
     row = Example(tuple(IDS), (IGNORED, *IDS[1:]), "row")
-    adapted = prefix.adapt(model, START).eval()
+    adapted = adapters_prefix.adapt(model, START).eval()
     steps = logits(adapted, IDS)[0].log_softmax(-1)
     expected = -sum(float(steps[place, token]) for place, token in enumerate(IDS[1:])) / (len(IDS) - 1)
     assert mean_loss(adapted, [row])[0] == pytest.approx(expected, rel=1e-5)
 
 
 def test_its_own_generate_is_refused_with_the_reason(model: Any) -> None:
-    adapted = prefix.adapt(model, START)
+    adapted = adapters_prefix.adapt(model, START)
     with pytest.raises(NotImplementedError, match=r"generate with tunewright\.models\.generate"):
         adapted.generate(input_ids=torch.tensor([IDS]))
 
@@ -84,7 +84,7 @@ def test_reentrant_checkpointing_is_refused(model: Any) -> None:
     """It gives no gradient to what reaches a layer by name: the prefix would stay as it is, without a word."""
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
     with pytest.raises(ConfigError, match="reentrant"):
-        prefix.adapt(model, START)
+        adapters_prefix.adapt(model, START)
 
 
 def test_sliding_attention_is_refused() -> None:
@@ -98,10 +98,10 @@ def test_sliding_attention_is_refused() -> None:
         sliding_window=4,
     )
     with pytest.raises(ConfigError, match="sliding"):
-        prefix.adapt(MistralForCausalLM(settings), [1, 2, 3])
+        adapters_prefix.adapt(MistralForCausalLM(settings), [1, 2, 3])
     settings.sliding_window = None
     plain = MistralForCausalLM(settings).eval()
-    adapted = prefix.adapt(plain, [1, 2, 3]).eval()
+    adapted = adapters_prefix.adapt(plain, [1, 2, 3]).eval()
     assert isinstance(adapted, PeftModel)
     assert torch.allclose(logits(adapted, [5, 6]), logits(plain, [1, 2, 3, 5, 6])[:, 3:], atol=1e-5)
     assert prefix.taken_positions(adapted) == 3 and prefix.taken_positions(plain) == 0

@@ -10,6 +10,7 @@ from release_kit import SIGNED, Shop, rewrite, spoil
 
 from tunewright.cli import main
 from tunewright.core import promoted
+from tunewright.release import history
 
 
 def run(capsys: pytest.CaptureFixture[str], shop: Shop, *words: str) -> tuple[int, str, str]:
@@ -204,6 +205,34 @@ def test_a_changed_pointer_and_changed_weights_show(good: Shop, capsys: pytest.C
     spoil(good.root / "runs/bank/train/0001/adapter/adapter_model.safetensors")
     code, out, _ = run(capsys, good, "--verify")
     assert code == 3 and "adapter_model.safetensors: this file was changed" in out
+
+
+@pytest.mark.parametrize("step", ["append", "point"])
+def test_a_kill_in_the_middle_of_a_promotion_is_finished_by_the_next_command(
+    good: Shop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Killed before the history has the entry, nothing moved; killed after it, the pointer follows."""
+    assert run(capsys, good, *SIGNED)[0] == 0
+    first = promoted.read(good.workspace)
+    second(good)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(history, step, killed)
+        assert run(capsys, good, *SIGNED)[0] == 130
+    assert promoted.read(good.workspace) == first
+    code, out, _ = run(capsys, good, "--verify")
+    assert code == 3 and "was interrupted; the next one finishes it first" in out
+    code, out, _ = run(capsys, good, *SIGNED)
+    assert code == 0 and ("is the promoted model already" in out) is (step == "point")
+    current = promoted.read(good.workspace)
+    assert current is not None and current.artifact == "runs/bank/train/0002"
+    assert [entry.artifact for entry in history.read(good.workspace)] == ["runs/bank/train/0001", current.artifact]
+    assert run(capsys, good, "--verify")[0] == 0
+    assert run(capsys, good, "--rollback", *SIGNED)[0] == 0
+    assert promoted.read(good.workspace).artifact == "runs/bank/train/0001"  # type: ignore[union-attr]
 
 
 def test_what_is_promoted_is_not_pruned(good: Shop, capsys: pytest.CaptureFixture[str]) -> None:

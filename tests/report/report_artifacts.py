@@ -15,6 +15,7 @@ BY_CODE: dict[str, Any] = {
     "DUPLICATE": ("quarantined", 5, "the same conversation as line 3", '{"conversation": [...]}'),
     "INVALID_JSON": ("quarantined", 3, "a comma after the last item", '{"conversation": [],}'),
 }
+CONFUSION: dict[str, Any] = {"labels": ["card <lost>", "fee"], "counts": [[80, 3], [9, 86]]}
 
 
 def data_report() -> dict[str, Any]:
@@ -224,6 +225,8 @@ def everything(root: Path, **replaced: Any) -> tuple[Workspace, dict[str, Artifa
     data = seal(workspace, "data", [raw], {"report.json": replaced.get("data", data_report())})
     train = seal(workspace, "train", [data], {"curve.json": replaced.get("curve", curve())}, facts=TRAIN_FACTS)
     shown = {"scores.json": replaced.get("scores", scores()), "samples.jsonl": replaced.get("samples", samples())}
+    if (confusion := replaced.get("confusion", CONFUSION)) is not None:
+        shown["confusion.json"] = confusion
     evaluate = seal(workspace, "evaluate", [train, data], shown, config=EVALUATE_CONFIG)
     quantize = seal(workspace, "quantize", [train, data], {"table.json": replaced.get("table", table())})
     serve = seal(workspace, "serve", [quantize], {"measurement.json": serving()})

@@ -92,8 +92,15 @@ def test_page_says_what_the_artifacts_say(tmp_path: Path) -> None:
         "tunewright evaluate bank.yaml",
         "The base model was shown the list of labels",
         "0.081 s",
+        "Labels mixed up",
+        "fee answered with card <lost>: 9 of 95",
     ):
         assert words in checker.text, words
+
+
+def test_evaluations_older_than_the_confusion_have_a_page_without_it(tmp_path: Path) -> None:
+    _, checker = page_of(tmp_path, confusion=None)
+    assert "Gates" in checker.text and "Labels mixed up" not in checker.text
 
 
 def test_lineage_names_every_hash(tmp_path: Path) -> None:

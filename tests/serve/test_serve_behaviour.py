@@ -184,10 +184,12 @@ def test_personal_data_is_masked_before_the_model_sees_it():
     loaded = kit.tiny()
     parts_of_one = [{"type": "text", "text": "call 1381234"}, {"type": "text", "text": "5678 now"}]
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"n": 13812345678, "k": 5}'}}
+    given = {"role": "tool", "tool_call_id": "a", "content": '{"phone": 13912345678}'}
     messages = [
         {"role": "system", "content": "mail ann@example.com"},
         {"role": "user", "content": parts_of_one},
         {"role": "assistant", "content": "ok", "tool_calls": [call]},
+        given,
         {"role": "user", "content": "thanks"},
     ]
     shown = kit.with_template(
@@ -204,6 +206,7 @@ def test_personal_data_is_masked_before_the_model_sees_it():
         loaded.model.gate.set()
         assert asked.result().status_code == 200
     assert "call <PHONE> now" in text and "138" not in text
+    assert '{"phone": "<PHONE>"}' in text, "a tool's result stays JSON, as in training"
     assert "mail ann@example.com" in text, "only the kinds that were named"
     assert "<PHONE>" in text.partition("now")[2] and "5" in text.partition("now")[2], "the call's number too"
 

@@ -204,6 +204,7 @@ def test_a_webhook_is_told_until_it_answers_and_gets_no_content(tmp_path):
         ("https://hooks.example.com.evil.example/", "list"),
         ("https://hooks.example.com@evil.example/", "without user"),
         ("https://hooks.example.com/a\r\nHost: b", "control"),
+        ("https://hooks.example.com/完成", "ASCII"),
         ("ftp://hooks.example.com/", "https://HOST"),
         ("https://hooks.example.com:99999/", "not a URL"),
         ("https:///x", "https://HOST"),

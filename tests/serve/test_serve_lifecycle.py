@@ -17,9 +17,10 @@ import pytest
 import serving_kit as kit
 
 from tunewright.core.errors import ArtifactError, ResourceError
+from tunewright.core.listen import bind, local_url, url
 from tunewright.serve.config import ServeConfig
 from tunewright.serve.engine import TransformersEngine
-from tunewright.serve.server import Server, bind, in_thread
+from tunewright.serve.server import Server, in_thread
 
 BODY = {"model": kit.MODEL, "messages": kit.HELLO, "max_tokens": 200, "temperature": 0}
 
@@ -229,11 +230,29 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_with_its_error():
 
 
 def test_a_busy_port_is_named_with_its_key():
-    with contextlib.closing(bind("127.0.0.1", 0)) as taken:
+    with contextlib.closing(bind("127.0.0.1", 0, section="serve")) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ResourceError, match=rf"port {port} .* taken .*\n.*serve\.port=") as caught:
-            bind("127.0.0.1", port)
+            bind("127.0.0.1", port, section="serve")
     assert caught.value.exit_code == 1
+
+
+def test_an_address_that_is_not_known_is_named_with_its_key():
+    with pytest.raises(ResourceError, match=r"rate\.host: the address no\.such\.invalid is not known"):
+        bind("no.such.invalid", 0, section="rate")
+
+
+@pytest.mark.parametrize(
+    ("host", "shown", "near"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80", "http://127.0.0.1:80"),
+        ("0.0.0.0", "http://0.0.0.0:80", "http://127.0.0.1:80"),
+        ("::", "http://[::]:80", "http://[::1]:80"),
+        ("192.0.2.7", "http://192.0.2.7:80", "http://192.0.2.7:80"),
+    ],
+)
+def test_a_url_is_one_that_can_be_reached(host, shown, near):
+    assert (url(host, 80), local_url(host, 80)) == (shown, near), "only an address that stands for all is replaced"
 
 
 def test_answers_that_outlast_the_drain_are_cancelled_with_an_error():

@@ -8,10 +8,12 @@ import serving_kit as kit
 
 from tunewright.core.chat import Message
 from tunewright.core.errors import ArtifactError, ResourceError, TunewrightError
+from tunewright.core.listen import bind
 from tunewright.models.generate import Sampling, generate
 from tunewright.serve import probe, stage
-from tunewright.serve.config import ServeConfig
-from tunewright.serve.server import bind
+from tunewright.serve.config import JobsConfig, ServeConfig
+from tunewright.serve.folders import served_folder
+from tunewright.serve.jobs.broker import EmbeddedBroker
 
 
 @pytest.fixture
@@ -55,13 +57,17 @@ def test_measure_without_test_rows_leaves_no_finished_artifact(workspace):
 def test_run_names_a_busy_port_before_it_loads_the_model(workspace, monkeypatch):
     trained = made.train(workspace)
     monkeypatch.setattr("tunewright.models.tuned.open_tuned", lambda *_, **__: pytest.fail("the model was loaded"))
-    taken = bind("127.0.0.1", 0)
+    taken = bind("127.0.0.1", 0, section="serve")
     try:
         port = taken.getsockname()[1]
         with pytest.raises(ResourceError, match=f"port {port}"):
-            stage.run(workspace, ServeConfig(port=port), model=made.MODEL, source=trained.path)
+            config = ServeConfig(port=port, jobs=JobsConfig(broker="embedded"))
+            stage.run(workspace, config, model=made.MODEL, source=trained.path)
     finally:
         taken.close()
+    broker = EmbeddedBroker(served_folder(workspace) / "broker")
+    broker.start()  # raises where the broker of the server that never ran still lives
+    broker.stop()
 
 
 def test_the_probe_counts_what_the_server_sent():

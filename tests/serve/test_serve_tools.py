@@ -5,7 +5,9 @@ The model says a script, so that the answer is known; the prompt is compared wit
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 
 import httpx
 import openai
@@ -16,6 +18,7 @@ from tokenizers import AddedToken, Tokenizer
 from tunewright.core.chat import Message
 from tunewright.models.generate import Request, Sampling
 from tunewright.models.tokens import ChatTokenizer
+from tunewright.serve.answers import Answer, Reader, TimeLimit
 from tunewright.serve.calls import CallReader, HeldText, Spoken
 
 HERMES = (
@@ -203,8 +206,26 @@ def test_a_stream_is_held_from_a_mark_that_the_text_leaves_out(mistral):
     assert held.more("So: ", growing) == "So:"
     assert held.more('[{"name"', whole) == ""
     assert reader.read(whole).content == "So:"
-    assert held.rest("So:") == ""
-    assert held.rest(whole.text) == whole.text[3:], "where it was no call after all, the rest is said"
+    assert asyncio.run(_read(whole, reader)) == ["So:"]
+    other = CallReader(mistral, ["weather"])
+    assert asyncio.run(_read(whole, other)) == ["So:", whole.text[3:]], "no call after all: the rest is said"
+
+
+async def _read(whole: Request, calls: CallReader) -> list[str]:
+    """The pieces that a client's stream gets while an answer comes in two parts."""
+    request = Request([], Sampling())
+    answer = Answer(request, lambda: None, calls)
+    reader = Reader(answer, TimeLimit(10, time.monotonic()), stream=True)
+    request.output_ids, request.text = whole.output_ids[:4], "So: "
+    answer.deliver("So: ")
+    pieces = [await reader.next()]
+    request.output_ids, request.text, request.finish = whole.output_ids, whole.text, whole.finish
+    answer.deliver(whole.text.removeprefix("So: "))
+    answer.deliver(None)
+    while (piece := await reader.next()) is not None:
+        pieces.append(piece)
+    reader.leave()
+    return pieces
 
 
 def test_a_template_whose_calls_are_not_read_leaves_all_text(mistral):

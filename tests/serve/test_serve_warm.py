@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -20,8 +22,9 @@ from tunewright import cli
 from tunewright.serve import frequent, warm
 from tunewright.serve.cache.key import Identity
 from tunewright.serve.cache.layers import open_cache
-from tunewright.serve.config import CacheConfig
+from tunewright.serve.config import CacheConfig, ServeConfig
 from tunewright.serve.questions import QuestionLog
+from tunewright.serve.wire import ChatRequest
 
 PROJECT = """\
 name: desk
@@ -141,8 +144,6 @@ def test_top_without_a_log_says_how_to_get_one(project, capsys):
 
 def test_the_log_has_a_limit_and_both_halves_count(tmp_path):
     log = QuestionLog(tmp_path / "questions.jsonl", max_bytes=300)
-    from tunewright.serve.wire import ChatRequest
-
     for _ in range(4):
         log.write(ChatRequest.model_validate({"model": "m", "messages": [{"role": "user", "content": "q" * 200}]}))
     sizes = [path.stat().st_size for path in tmp_path.glob("questions*.jsonl")]
@@ -159,7 +160,45 @@ def test_top_and_warm_load_no_model_library():
         "heavy = {'torch', 'transformers', 'fastapi'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    assert warm.server_url.__doc__
+
+
+def test_warm_goes_to_the_address_that_the_server_listens_on():
+    assert warm.server_url(ServeConfig(port=80)) == "http://127.0.0.1:80"
+    assert warm.server_url(ServeConfig(host="0.0.0.0", port=80, api_key="k")) == "http://127.0.0.1:80"
+    assert warm.server_url(ServeConfig(host="192.0.2.7", port=80, api_key="k")) == "http://192.0.2.7:80"
+
+
+def test_a_log_that_cannot_be_written_costs_no_answer(tmp_path):
+    (tmp_path / "served").write_text("no folder")
+    told: list[str] = []
+    questions = QuestionLog(tmp_path / "served" / "questions.jsonl", tell=told.append)
+    with kit.serving(kit.tiny(), kit.named(questions=questions)) as (url, _):
+        assert asked(url, "Where is my card?").status_code == 200
+    assert len(told) == 1 and "log of questions cannot be written" in told[0] and "card" not in told[0]
+
+
+class _Other(http.server.BaseHTTPRequestHandler):
+    """Some other program: answers 404 with JSON of its own."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(404)
+        self.end_headers()
+        self.wfile.write(b'{"detail": "Not Found"}')
+
+    def log_message(self, *_):
+        return
+
+
+def test_warm_says_so_when_another_program_answers():
+    with http.server.HTTPServer(("127.0.0.1", 0), _Other) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        done = warm.warm(
+            f"http://127.0.0.1:{other.server_port}", "m", [{"messages": kit.HELLO}], keys=[], concurrency=1
+        )
+        other.shutdown()
+    (why,) = done.failed
+    assert why.endswith(": HTTP 404")
 
 
 def test_a_worker_of_its_own_does_the_jobs(project):

@@ -36,7 +36,8 @@ def adapted(model: Any, kind: str) -> Any:
 def train(base: Path, target: Path, rows: Sequence[Example], *, rate: float, kind: str = "lora") -> Path:
     """12 steps of AdamW on all rows, saved as the stage saves."""
     torch.manual_seed(1)
-    model = load_model(base, dtype=torch.float32, attention=ATTENTION)
+    model = load_model(base, dtype=torch.float32)
+    model.set_attn_implementation(ATTENTION)
     model = model if kind == "full" else adapted(model, kind)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate, weight_decay=0)
     for _ in range(12):

@@ -76,10 +76,12 @@ def test_every_kind_of_change_is_measured(tiny: Path, tmp_path: Path, kind: str)
 
 
 def test_a_prefix_is_measured_in_front_of_the_model(tiny: Path, tmp_path: Path) -> None:
-    from tunewright.models import prefix
+    from tunewright.models import adapters_prefix
 
     torch.manual_seed(1)
-    model = prefix.adapt(load_model(tiny, dtype=torch.float32, attention=ATTENTION), [65, 66, 67, 68])
+    base = load_model(tiny, dtype=torch.float32)
+    base.set_attn_implementation(ATTENTION)
+    model = adapters_prefix.adapt(base, [65, 66, 67, 68])
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.1)
     rows = examples(tiny, conversations(24))
     for _ in range(12):

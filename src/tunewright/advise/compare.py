@@ -14,11 +14,12 @@ from tunewright.core.chat import Conversation
 from tunewright.core.errors import ArtifactError, ConfigError
 from tunewright.core.files import human_bytes
 from tunewright.core.runs import Artifact, Workspace
-from tunewright.core.scoring import Measured, Sample
+from tunewright.core.scoring import Measured
 from tunewright.core.scoring import compare as test_of
 from tunewright.evaluate.compare import verdict
 from tunewright.evaluate.config import EvaluateConfig
 from tunewright.evaluate.labels import training_labels
+from tunewright.evaluate.quantized import samples_of
 from tunewright.evaluate.scorer import intent_options, row_metrics
 
 FACTS = (
@@ -169,16 +170,7 @@ def _measure(
     config: EvaluateConfig, rows: Sequence[Mapping[str, Any]], run: Run, workspace: Workspace
 ) -> dict[str, Measured]:
     """Metrics of the tuned model's stored answers; those that need more than the answer (choices, times) are left."""
-    samples = [
-        Sample(
-            id=row["id"],
-            prompt=row["prompt"],
-            reference=row["reference"],
-            prediction=row["tuned"],
-            metadata=row["metadata"],
-        )
-        for row in rows
-    ]
+    samples = list(samples_of(rows, "tuned").values())
     found = [m for metric in row_metrics(config, _labels(config, run, workspace)) for m in metric.measure(samples)]
     return {measured.metric: measured for measured in found}
 

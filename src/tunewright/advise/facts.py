@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import statistics
 import subprocess
 from collections import Counter
@@ -21,7 +20,7 @@ from tunewright.core.errors import ArtifactError
 from tunewright.core.runs import Artifact, Workspace
 from tunewright.evaluate.labels import has_label, normalize
 from tunewright.evaluate.metrics.characters import han_share
-from tunewright.evaluate.rows import metadata_value
+from tunewright.evaluate.rows import drawn, metadata_value
 from tunewright.evaluate.scorer import intent_options
 from tunewright.models import source
 from tunewright.models.tokens import ChatTokenizer
@@ -119,9 +118,12 @@ def _text(row: Conversation) -> str:
 
 
 def _median_length(rows: Sequence[Conversation], tokenizer: ChatTokenizer, project: ProjectConfig) -> int:
-    drawn = random.Random(project.seed).sample(list(rows), min(SAMPLED_ROWS, len(rows)))  # noqa: S311 (no secret)
     limit = min(tokenizer.max_length, project.model.max_length or tokenizer.max_length)
-    examples = [example for row in drawn for example in tokenizer.examples(row, max_length=limit)]
+    examples = [
+        example
+        for row in drawn(rows, SAMPLED_ROWS, seed=project.seed)
+        for example in tokenizer.examples(row, max_length=limit)
+    ]
     return round(statistics.median(len(example.input_ids) for example in examples))
 
 

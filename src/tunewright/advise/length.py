@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from tunewright.advise.facts import DataFacts
 from tunewright.train.config import TrainConfig
-
-DEFAULT_EPOCHS, DEFAULT_ROWS = 3.0, 32
-"""What the train stage takes where the project file says nothing."""
+from tunewright.train.plan import DEFAULT_EPOCHS, DEFAULT_ROWS
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from tunewright.advise.result import HEADER, ranked, row_cells, state
+from tunewright.advise.result import HEADER, row_cells, state
 from tunewright.report import svg
 from tunewright.report.numbers import scale_of
 from tunewright.report.scale import Axis, axis
@@ -51,7 +51,7 @@ def page(found: Mapping[str, Any], project: str) -> str:
         rates=_both(lambda width: rate_chart(found, width=width)),
         budgets=_both(lambda width: budget_chart(found, width=width)),
         head="".join(f"<th>{escape(name)}</th>" for name in HEADER),
-        rows="".join(_table_row(trial, found) for trial in ranked(found)),
+        rows="".join(_table_row(trial, found) for trial in found["trials"]),
         seed=found["seed"],
         seconds=found["seconds"],
         ended="" if found["complete"] else "The time ended the sweep before its last trial.",

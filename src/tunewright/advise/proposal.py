@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,16 +89,6 @@ def flow(value: Any) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e6:
         return str(int(value))
     return json.dumps(value, ensure_ascii=False)
-
-
-def with_train(project: ProjectConfig, train: TrainConfig) -> ProjectConfig:
-    """The project with these training settings."""
-    return project.model_copy(update={"train": train})
-
-
-def cited(lines: Sequence[Line]) -> list[str]:
-    """Keys of the sources that the lines name, each once, in order."""
-    return list(dict.fromkeys(name for line in lines for name in line.sources))
 
 
 def shown_value(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,10 @@ HEADER = ("trial", "from", "method", "rank", "learning rate", "epochs", "rows/st
 
 
 def document(sweep: Sweep, advice: Advice, data: Artifact) -> dict[str, Any]:
-    """Plain data. `best_train` is the advised training section; `against_rules` compares the best with the rules' own
-    proposal on the same validation rows."""
+    """Plain data, the trials from the best to those that failed. `best_train` is the advised training section;
+    `against_rules` compares the best with the rules' own proposal on the same validation rows."""
     best = sweep.best
+    ranked = sorted(sweep.trials, key=lambda trial: trial.order, reverse=True)
     return {
         "data_sha256": data.manifest_sha256,
         "model": advice.project.model.path,
@@ -37,7 +38,7 @@ def document(sweep: Sweep, advice: Advice, data: Artifact) -> dict[str, Any]:
         "budgets": list(sweep.rungs),
         "complete": sweep.complete,
         "seconds": round(sweep.seconds, 1),
-        "trials": [_trial(trial, sweep, advice) for trial in sweep.trials],
+        "trials": [_trial(trial, sweep, advice) for trial in ranked],
         "best": best.candidate.number,
         "best_train": best.candidate.train.model_dump(mode="json"),
         "best_in_words": in_words(best.rungs[-1], sweep),
@@ -129,7 +130,7 @@ def _folder(workspace: Workspace) -> Path:
 
 def table(found: Mapping[str, Any]) -> str:
     """One line a trial, best first."""
-    rows = [HEADER, *(row_cells(trial, found) for trial in ranked(found))]
+    rows = [HEADER, *(row_cells(trial, found) for trial in found["trials"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths).rstrip())
@@ -142,20 +143,6 @@ def table(found: Mapping[str, Any]) -> str:
             f"[{difference['low']:+.3f}, {difference['high']:+.3f}], {difference['verdict']}, {difference['test']}"
         )
     return "\n".join(lines)
-
-
-def ranked(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Trials by budget reached, the best first, failed ones last."""
-
-    def order(trial: Mapping[str, Any]) -> tuple[float, ...]:
-        last = trial["budgets"][-1] if trial["budgets"] else None
-        if last is None:
-            return (0.0, 1.0, 0.0, 0.0)
-        value = last["score"]["value"] if last["score"] else 0.0
-        loss = last["validation_loss"] if last["validation_loss"] is not None else math.inf
-        return (0.0 if trial["is_best"] else 1.0, -last["share"], -value, loss)
-
-    return sorted(found["trials"], key=order)
 
 
 def row_cells(trial: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[str, ...]:

@@ -10,11 +10,12 @@ from typing import Any
 from tunewright.advise import memory
 from tunewright.advise.facts import Facts
 from tunewright.advise.history import PastRun
-from tunewright.advise.length import DEFAULT_EPOCHS, Length, length_of
+from tunewright.advise.length import Length, length_of
 from tunewright.advise.proposal import Line, Proposal, shown_value
 from tunewright.core.registry import PluginOptions
 from tunewright.train.config import EarlyStopping, TrainConfig
 from tunewright.train.methods.options import METHODS, LoraOptions
+from tunewright.train.plan import DEFAULT_EPOCHS
 
 BASE_RATE, REFERENCE_HIDDEN = 5e-5, 2000
 EXPONENTS = {"llama": 0.781, "qwen": 0.0775}

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from tunewright.core.runs import Artifact
 from tunewright.core.scoring import Measured, Sample
 from tunewright.evaluate import scorer
 from tunewright.evaluate.labels import training_labels
-from tunewright.evaluate.prompts import Prompt, build_prompts, prompt_room
+from tunewright.evaluate.prompts import build_prompts, prompt_room
+from tunewright.evaluate.rows import drawn
 from tunewright.models.tokens import ChatTokenizer
 from tunewright.project import ProjectConfig
 
@@ -70,10 +70,8 @@ def prepare(project: ProjectConfig, data: Artifact, base: Path) -> Exam | None:
     if not rows:
         say(f"advise: '{config.primary}' scores no validation row; the validation loss decides")
         return None
-    if len(rows) > MOST_ROWS:
-        drawn = random.Random(project.seed).sample(range(len(rows)), MOST_ROWS)  # noqa: S311 (no secret)
-        rows = [rows[index] for index in sorted(drawn)]
-    return Exam(project, base, tuple(rows), tuple(labels), ChatTokenizer.load(base), score)
+    asked = drawn(rows, MOST_ROWS, seed=project.seed)
+    return Exam(project, base, tuple(asked), tuple(labels), ChatTokenizer.load(base), score)
 
 
 def measure(exam: Exam, train: Artifact, folder: Path) -> Measured:
@@ -94,8 +92,7 @@ def measure(exam: Exam, train: Artifact, folder: Path) -> Measured:
 
 def _answers(exam: Exam, train: Artifact) -> dict[str, str]:
     """Greedy answers by row id."""
-    from tunewright.evaluate.answers import groups, label_room
-    from tunewright.models.generate import Sampling, generate
+    from tunewright.evaluate.answers import free_answers
     from tunewright.models.load import choose_dtype, for_inference
     from tunewright.models.tuned import open_tuned
 
@@ -103,27 +100,18 @@ def _answers(exam: Exam, train: Artifact) -> dict[str, str]:
     model = for_inference(open_tuned(train, model_config, exam.base, dtype=choose_dtype(model_config.dtype)))
     room = prompt_room(exam.max_length, config.max_new_tokens, where="evaluate.max_new_tokens")
     prompts = build_prompts(config, exam.labels, exam.rows, exam.tokenizer, system="tuned", room=room)
-    found: dict[str, str] = {}
-    for rows in groups(prompts):
-        chosen = [prompts[row] for row in rows]
-        is_intent = bool(exam.labels) and all(prompt.is_intent for prompt in chosen)
-        limit = label_room(exam.tokenizer, exam.labels, config.max_new_tokens) if is_intent else config.max_new_tokens
-        requests = generate(
-            model,
-            exam.tokenizer,
-            [prompt.ids for prompt in chosen],
-            Sampling(max_new_tokens=limit),
-            batch_size=config.batch_size,
-            label="advise: answers",
-        )
-        found |= {_id(prompt): request.text.strip() for prompt, request in zip(chosen, requests, strict=True)}
+    requests = free_answers(
+        model,
+        exam.tokenizer,
+        prompts,
+        labels=exam.labels,
+        max_new_tokens=config.max_new_tokens,
+        batch_size=config.batch_size,
+        name="advise",
+    )
     del model
     _free_memory()
-    return found
-
-
-def _id(prompt: Prompt) -> str:
-    return prompt.conversation.id
+    return {row.id: request.text.strip() for row, request in zip(exam.rows, requests, strict=True)}
 
 
 def _free_memory() -> None:

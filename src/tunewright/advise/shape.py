@@ -56,7 +56,9 @@ def model_facts(folder: Path) -> ModelFacts:
     """Reads config.json and safetensors headers: no weight is loaded."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = {**config, **config.get("text_config", {})}
-    shapes = weight_shapes(folder)
+    shapes = {
+        name: shape for path in source.weight_files(folder) for name, (_, shape) in source.stored_tensors(path).items()
+    }
     linear = [
         shape
         for name, shape in shapes.items()
@@ -70,15 +72,3 @@ def model_facts(folder: Path) -> ModelFacts:
         linear=sum(math.prod(shape) for shape in linear),
         lora_per_rank=sum(sum(shape) for shape in linear),
     )
-
-
-def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Shape of every stored tensor by name."""
-    from safetensors import safe_open
-
-    found: dict[str, tuple[int, ...]] = {}
-    for path in source.weight_files(folder):
-        with safe_open(str(path), framework="numpy") as handle:
-            for name in handle.keys():  # noqa: SIM118 (no iterator)
-                found[name] = tuple(handle.get_slice(name).get_shape())
-    return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 class TunewrightError(Exception):
     """A fault the user can act on.
@@ -40,9 +42,14 @@ class MissingExtraError(TunewrightError):
 
 
 class GateError(TunewrightError):
-    """A gate did not pass. The artifact is sealed with `passed: false`."""
+    """A gate did not pass. `folder`: the artifact that is sealed with `passed: false`, where there is one, whatever
+    place the error names."""
 
     exit_code = 5
+
+    def __init__(self, problem: str, *, where: str = "", fix: str = "", folder: Path | None = None) -> None:
+        super().__init__(problem, where=where, fix=fix)
+        self.folder = folder
 
 
 class ResourceError(TunewrightError):

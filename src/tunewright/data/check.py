@@ -17,7 +17,7 @@ from tunewright.data.findings import Finding, Place
 from tunewright.data.reading.records import read_records
 from tunewright.data.settle import near_options
 from tunewright.data.sources import Source, locate_sources
-from tunewright.data.spool import Spool, Texts, row_line
+from tunewright.data.spool import Spool, Texts
 from tunewright.data.tokens.check import TokenCheck
 from tunewright.data.workers import Recipe, how_many, prepare_all
 
@@ -146,7 +146,7 @@ def _check(source: Source, recipe: Recipe, *, check: TokenCheck | None, max_char
             one.findings += outcome.findings
             if outcome.usable:
                 usable.append((prepared.id, prepared.place))
-                spool.append(row_line(outcome.usable.conversation.to_row()))
+                spool.append(outcome.usable.line)
             if any(finding.code == "DUPLICATE" for finding in outcome.findings):
                 known.add(prepared.id)
         one.findings += _near(recipe, spool, usable, known=known)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import IO
 
 from tunewright.data.reading.streams import packed_position
@@ -31,8 +30,3 @@ class DiskMeter:
         new = at - self._counted.get(source.name, 0)
         self._counted[source.name] = at
         return new
-
-    @property
-    def counted(self) -> Mapping[str, int]:
-        """What `since` gave in all, by source."""
-        return self._counted

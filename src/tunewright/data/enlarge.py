@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from tunewright.core import files
 from tunewright.core.events import track
 from tunewright.core.registry import PluginOptions
@@ -85,4 +87,4 @@ class TrainDocuments:
         self._path, self._group_by = folder / TRAIN, group_by
 
     def __iter__(self) -> Iterator[Document]:
-        return (document_of(parsed(line), self._group_by) for line in _lines(self._path))
+        return (document_of(orjson.loads(line), self._group_by) for line in _lines(self._path))

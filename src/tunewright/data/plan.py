@@ -139,7 +139,9 @@ def plan(workspace: Workspace, config: DataConfig, *, model: ModelConfig, seed: 
         checks=(*_checks(config, outside), tokens),
         augment=tuple(_named(config.augment)),
         workers=how_many(config.workers, sum(source.bytes for source in sources)),
-        output=_output(workspace, config, [*sources, *outside], folder=folder, check=check, seed=seed),
+        output=_output(
+            workspace, config, [*sources, *outside], folder=folder, check=check, erasures=erasures, seed=seed
+        ),
         notes=(*_notes(config, erasures), *_own_system(config, tokenizer)),
     )
 
@@ -222,14 +224,13 @@ def _output(
     *,
     folder: Path | None,
     check: TokenCheck | None,
+    erasures: Erasures,
     seed: int,
 ) -> str:
     """The finished artifact of the same settings and files, or where the next one comes (see `core.runs.begin`)."""
     folders = workspace.directories("data")
     if folders and folder and check:
-        settings = settings_of(
-            config, tokenizer=identity_of(folder, check), erasures=Erasures.load(workspace), seed=seed
-        )
+        settings = settings_of(config, tokenizer=identity_of(folder, check), erasures=erasures, seed=seed)
         mark = manifest.fingerprint("data", settings, inputs_of(workspace, config, sources))
         finished = workspace.finished("data")
         same = next((one for one in reversed(finished) if one.manifest.fingerprint == mark), None)

@@ -26,7 +26,7 @@ from tunewright.data.rules.forged_turns import ForgedTurns
 from tunewright.data.rules.redact import Redact
 from tunewright.data.rules.roles import check_targets
 from tunewright.data.splits.assign import Member, message_digest, question_digest
-from tunewright.data.spool import parsed, row_line, sealed
+from tunewright.data.spool import parsed, row_line
 from tunewright.data.tokens.check import RowTokens, TokenCheck
 
 
@@ -57,7 +57,7 @@ class Usable:
     def line(self) -> bytes:
         """The row as it is sealed."""
         if not self._line:
-            self._line = row_line(sealed(self.conversation))
+            self._line = row_line(self.conversation.to_row())
         return self._line
 
     @property
@@ -74,8 +74,6 @@ class Usable:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Usable) and self.__getstate__() == other.__getstate__()
-
-    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(slots=True)

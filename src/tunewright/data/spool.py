@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tunewright.core.chat import Conversation, Message
+from tunewright.core.chat import Conversation
 from tunewright.data.duplicates.text import row_text
 
 _WAITING = 1 << 18
@@ -133,22 +133,6 @@ class Texts:
 
     def __iter__(self) -> Iterator[str]:
         return (row_text(orjson.loads(line)["conversation"]) for line in self._spool.lines(self._rows))
-
-
-def sealed(conversation: Conversation) -> dict[str, Any]:
-    """The same as `Conversation.to_row`, without asking pydantic for what a turn is made of."""
-    turns = []
-    for message in conversation.messages:
-        values = message.__dict__
-        turn = {"role": values["role"], "content": values["content"]}
-        for name, default in _OPTIONAL:
-            if values[name] != default:
-                turn[name] = values[name]
-        turns.append(turn)
-    return {"id": conversation.id, "conversation": turns, "metadata": conversation.metadata}
-
-
-_OPTIONAL = tuple((name, field.default) for name, field in Message.model_fields.items() if not field.is_required())
 
 
 def row_line(row: Mapping[str, Any], *, fast: bool = True) -> bytes:

@@ -233,15 +233,20 @@ def _divide(rows: Gathered, config: DataConfig, *, seed: int, is_passed: bool) -
 
 
 def _gate(artifact: Artifact, config: DataConfig) -> None:
-    if artifact.manifest.passed:
-        return
+    if not artifact.manifest.passed:
+        failure = _failure(artifact, config)
+        failure.folder = artifact.path
+        raise failure
+
+
+def _failure(artifact: Artifact, config: DataConfig) -> GateError:
     facts = artifact.manifest.facts
     if facts["quarantined_share"] <= config.max_quarantined:
         refusal = _refusal(artifact.json(REPORT), config)
         if refusal:
-            raise refusal
+            return refusal
     bad = facts["quarantined"] - facts["duplicates"] - facts["erased"]
-    raise GateError(
+    return GateError(
         f"{bad} of {facts['read']} rows ({facts['quarantined_share']:.1%}) are quarantined, duplicates apart; "
         f"the limit data.max_quarantined is {config.max_quarantined:.1%}",
         where=str(artifact.path / QUARANTINE),

@@ -6,10 +6,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 from tunewright.doctor.facts import Fact
+from tunewright.doctor.libraries import version_of
 from tunewright.doctor.tested import TESTED
 
 _NEEDED = ("torch", "transformers", "peft", "accelerate", "safetensors")
@@ -20,20 +20,10 @@ PROOF = [sys.executable, "-W", "ignore", "-m", "tunewright.models.adapters_proof
 
 def adapter_facts() -> list[Fact]:
     """One fact where the train extra is installed, none where it is not (the libraries' own lines say so)."""
-    versions = _versions()
+    versions = {name: version for name in _NEEDED if (version := version_of(name))}
     if len(versions) < len(_NEEDED):
         return []
     return [adapter_fact(_run(PROOF), {name: versions[name] for name in _PAIR})]
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _NEEDED:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def _run(command: Sequence[str]) -> dict[str, Any]:

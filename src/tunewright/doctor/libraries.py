@@ -76,7 +76,7 @@ def library_facts() -> list[Fact]:
         return [Fact(name="tunewright", fact=missing, verdict="warn", fix="pip install -e .")]
     facts = [_own_fact(installed)]
     ranges = declared(requirements)
-    return facts + [library_fact(name, _version(name), ranges.get(name)) for name in TESTED]
+    return facts + [library_fact(name, version_of(name), ranges.get(name)) for name in TESTED]
 
 
 def _own_fact(installed: str) -> Fact:
@@ -103,7 +103,8 @@ def library_fact(name: str, version: str | None, needs: Declared | None) -> Fact
     return Fact(name=name, fact=version)
 
 
-def _version(name: str) -> str | None:
+def version_of(name: str) -> str | None:
+    """The installed version of a library, None where it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -28,8 +28,32 @@ def answer(
     name: str,
 ) -> list[Sample]:
     """One sample a prompt, in order; intent prompts also get a constrained choice. `name` is shown with progress."""
-    requests: dict[int, Request] = {}
+    requests = free_answers(
+        model, tokenizer, prompts, labels=labels, max_new_tokens=max_new_tokens, batch_size=batch_size, name=name
+    )
     choices: dict[int, str] = {}
+    for rows in groups(prompts, intent_only=True):
+        ids = [prompts[row].ids for row in rows]
+        chosen = choose_labels(model, tokenizer, ids, labels, batch_size=batch_size, name=name)
+        choices |= zip(rows, chosen, strict=True)
+    return [
+        _sample(prompt, request, choices.get(row))
+        for row, (prompt, request) in enumerate(zip(prompts, requests, strict=True))
+    ]
+
+
+def free_answers(
+    model: Any,
+    tokenizer: ChatTokenizer,
+    prompts: Sequence[Prompt],
+    *,
+    labels: Sequence[str],
+    max_new_tokens: int,
+    batch_size: int,
+    name: str,
+) -> list[Request]:
+    """The greedily generated answer to each prompt, in order. `name` is shown with progress."""
+    requests: dict[int, Request] = {}
     for rows in groups(prompts):
         ids = [prompts[row].ids for row in rows]
         is_intent = all(prompts[row].is_intent for row in rows)
@@ -37,17 +61,14 @@ def answer(
         sampling = Sampling(max_new_tokens=limit)
         found = generate(model, tokenizer, ids, sampling, batch_size=batch_size, label=f"{name}: answers")
         requests |= zip(rows, found, strict=True)
-    for rows in groups(prompts, intent_only=True):
-        ids = [prompts[row].ids for row in rows]
-        chosen = choose_labels(model, tokenizer, ids, labels, batch_size=batch_size, name=name)
-        choices |= zip(rows, chosen, strict=True)
-    return [_sample(prompt, requests[row], choices.get(row)) for row, prompt in enumerate(prompts)]
+    return [requests[row] for row in range(len(prompts))]
 
 
 def label_room(tokenizer: ChatTokenizer, labels: Sequence[str], max_new_tokens: int) -> int:
     """Tokens an intent answer may take: the longest label and LABEL_SLACK more for quotes and the like. A longer
     answer is no label, so nothing that could be right is cut."""
-    return min(max_new_tokens, max(len(label_ids(tokenizer, label)) for label in labels) + LABEL_SLACK)
+    longest = max((len(label_ids(tokenizer, label)) for label in labels), default=max_new_tokens)
+    return min(max_new_tokens, longest + LABEL_SLACK)
 
 
 def _sample(prompt: Prompt, request: Request, choice: str | None) -> Sample:

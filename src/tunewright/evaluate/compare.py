@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tunewright.core.scoring import Difference, Measured, Sample, Score, compare, to_score
+from tunewright.evaluate.rows import applying
 from tunewright.evaluate.scorer import RowMetric
 
 
@@ -23,7 +24,7 @@ def derangement(n: int, *, seed: int) -> list[int]:
 
 def wrong_answer_floors(metric: RowMetric, samples: Sequence[Sample], *, seed: int) -> dict[str, float]:
     """The metric with every prediction scored against another row's reference; empty for fewer than two rows."""
-    rows = [sample for sample in samples if metric.applies(sample.metadata)]
+    rows = applying(samples, metric.applies)
     if len(rows) < 2:
         return {}
     wrong = [

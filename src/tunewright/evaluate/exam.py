@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from tunewright.evaluate.compare import right_rows, wrong_answer_floors
 from tunewright.evaluate.config import EvaluateConfig
 from tunewright.evaluate.labels import training_labels
 from tunewright.evaluate.prompts import System, build_prompts, prompt_room
+from tunewright.evaluate.rows import applying, drawn
 from tunewright.evaluate.scorer import RowMetric, intent_options, model_metrics, row_metrics
 from tunewright.models.tokens import ChatTokenizer
 
@@ -74,9 +74,8 @@ def prepare(
         )
     metrics = row_metrics(config, labels)
     rows = [row for row in test if any(metric.applies(row.metadata) for metric in metrics)]
-    if config.max_rows is not None and config.max_rows < len(rows):
-        drawn = sorted(random.Random(seed).sample(range(len(rows)), config.max_rows))  # noqa: S311 (no secret)
-        rows = [rows[index] for index in drawn]
+    if config.max_rows is not None:
+        rows = drawn(rows, config.max_rows, seed=seed)
     for metric in metrics:
         if not any(metric.applies(row.metadata) for row in rows):
             raise ConfigError(
@@ -131,8 +130,8 @@ def _score(
             is_intent = measured.metric.startswith("intent")
             note = f"|labels in prompt:{'yes' if labels_shown else 'no'}" if is_intent else ""
             found.append(dataclasses.replace(measured, signature=f"{measured.signature}{note}"))
-            applying = sum(metric.applies(sample.metadata) for sample in samples)
-            if measured.yes_no and measured.higher_is_better and len(measured.statistics) == applying:
+            is_whole = len(measured.statistics) == len(applying(samples, metric.applies))
+            if measured.yes_no and measured.higher_is_better and is_whole:
                 rights[measured.metric] = right_rows(metric, measured, samples)
         floors |= wrong_answer_floors(metric, samples, seed=exam.seed)
     unknown: list[bool | None] = [None] * len(samples)

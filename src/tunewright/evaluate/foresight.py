@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunewright.core.chat import Conversation
-from tunewright.core.errors import ArtifactError
+from tunewright.core.errors import ArtifactError, ConfigError
 from tunewright.core.runs import Artifact, Workspace
 from tunewright.core.scoring import Z_95, Measured, Sample, wilson
 from tunewright.evaluate.config import METRICS, EvaluateConfig, LatencyOptions
 from tunewright.evaluate.power import Known
-from tunewright.evaluate.scorer import RowMetric
+from tunewright.evaluate.scorer import RowMetric, named_keys
 
 PROBED = 8
 """Rows that tell what kind of number a metric gives."""
@@ -28,7 +28,8 @@ def known(
     earlier: Sequence[Artifact],
 ) -> list[Known]:
     """An entry for each metric key that these rows give, the primary one first. earlier: evaluations of the same test
-    rows, the newest of which that measured a key tells its spread."""
+    rows, the newest of which that measured a key tells its spread. Raises ConfigError when `primary` or a gate names a
+    key that no row gives."""
     gated = {gate.metric for gate in config.gates}
     found = [entry for metric in metrics for entry in _of_rows(metric, rows, gated | {config.primary})]
     found += [
@@ -37,19 +38,28 @@ def known(
         if isinstance(options, LatencyOptions)
         for key in METRICS.target(options.name).metric_keys(options)
     ]
+    _require(config, [entry.metric for entry in found], rows=len(rows))
     learned = [_learned(entry, workspace, earlier) for entry in found]
     return sorted(learned, key=lambda entry: entry.metric != config.primary)
 
 
+def _require(config: EvaluateConfig, given: Sequence[str], *, rows: int) -> None:
+    missing = [(place, key) for place, key in named_keys(config) if key not in given]
+    faults = [f"{place}: '{key}' is measured on none of the {rows} test rows" for place, key in missing]
+    if faults:
+        raise ConfigError("\n".join(faults), fix=f"these rows give: {', '.join(given)}")
+
+
 def _of_rows(metric: RowMetric, rows: Sequence[Conversation], wanted: set[str]) -> list[Known]:
-    """The metric is asked about right answers. A few rows tell the kind; all are asked where a few leave out rows or
-    keys."""
+    """The metric is asked about right answers, through `foresee` where it has one. A few rows tell the kind; all are
+    asked where a few leave out rows or keys."""
     fitting = [_right(row) for row in rows if metric.applies(row.metadata)]
     few = fitting[:PROBED]
-    measured = metric.measure(few)
+    measure = getattr(metric, "foresee", metric.measure)
+    measured = measure(few)
     missing = wanted & set(_keys(metric, measured)) - {entry.metric for entry in measured}
     if missing or any(len(entry.statistics) != len(few) for entry in measured):
-        few, measured = fitting, metric.measure(fitting)
+        few, measured = fitting, measure(fitting)
     return [
         Known(
             entry.metric,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -100,13 +101,14 @@ def _evidence(gate: Gate, other: Against, name: str) -> tuple[bool, str]:
     return shown, f"; a difference from {name} is {'' if shown else 'not '}shown ({numbers}, {difference.test})"
 
 
-def require(results: Sequence[GateResult], *, where: str) -> None:
-    """Raises GateError that lists every gate which did not pass."""
+def require(results: Sequence[GateResult], *, folder: Path) -> None:
+    """Raises GateError that lists every gate which did not pass. folder: the sealed artifact."""
     failed = [result for result in results if not result.passed]
     if failed:
         sentences = "\n".join(f"  gate '{result.metric} {result.when}': {result.reason}" for result in failed)
         raise GateError(
             f"{len(failed)} of {len(results)} gates did not pass\n{sentences}",
-            where=where,
+            where=str(folder),
+            folder=folder,
             fix="read samples.jsonl there; train longer, on more data, or change the gate in the project file",
         )

@@ -14,6 +14,7 @@ from tunewright.core.registry import PluginOptions
 from tunewright.core.scoring import Measured, Sample, Score, to_score
 from tunewright.evaluate.compare import wrong_answer_floors
 from tunewright.evaluate.config import METRICS, EvaluateConfig
+from tunewright.evaluate.metrics.json_answers import loads, object_in
 from tunewright.evaluate.scorer import RowMetric, row_metrics
 
 MOST_FAULTS = 5
@@ -109,27 +110,12 @@ def _object(line: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ValueError(f"this is not UTF-8 (byte {error.start} of the line)") from None
     try:
-        row = json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
+        row = loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"this is not JSON: {error.msg} at character {error.pos + 1}") from None
-    except RecursionError:
-        raise ValueError("this is nested too deeply") from None
     if not isinstance(row, dict):
         raise ValueError(f"a row is an object, not {_kind(row)}")
     return row
-
-
-def _refuse(constant: str) -> Any:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _once(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in items:
-        if key in found:
-            raise ValueError(f"the key '{key}' stands twice")
-        found[key] = value
-    return found
 
 
 def _text(row: Mapping[str, Any], key: str, default: str | None) -> str:
@@ -191,8 +177,6 @@ def score(config: EvaluateConfig, samples: Sequence[Sample], *, seed: int) -> Sc
 
 def _completed(sample: Sample, options: PluginOptions) -> Sample:
     """The sample with what intent and slots read from metadata; a row that has it only as its reference: from there."""
-    from tunewright.evaluate.metrics.json_answers import object_in
-
     place = {"intent": "label", "slots": "slots"}.get(options.name)
     key = str(getattr(options, place)).removeprefix("metadata.") if place else ""
     if not place or "." in key or key in sample.metadata:

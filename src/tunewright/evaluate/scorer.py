@@ -43,12 +43,16 @@ def known_keys(config: EvaluateConfig) -> list[str]:
     return [key for options in config.metrics for key in _keys(options)]
 
 
+def named_keys(config: EvaluateConfig) -> list[tuple[str, str]]:
+    """(place in the project file, metric key) of the primary metric and of every gate."""
+    gates = [(f"evaluate.gates.{index}.metric", gate.metric) for index, gate in enumerate(config.gates)]
+    return [("evaluate.primary", config.primary), *gates]
+
+
 def check_keys(config: EvaluateConfig) -> None:
     """Raises one ConfigError for every metric key in `primary` and `gates` that nothing produces, or that two do."""
     known = known_keys(config)
-    named = {"evaluate.primary": config.primary}
-    named |= {f"evaluate.gates.{index}.metric": gate.metric for index, gate in enumerate(config.gates)}
-    faults = [f"{place}: no chosen metric produces '{key}'" for place, key in named.items() if key not in known]
+    faults = [f"{place}: no chosen metric produces '{key}'" for place, key in named_keys(config) if key not in known]
     faults += [f"evaluate.metrics: two metrics produce '{key}'" for key, count in Counter(known).items() if count > 1]
     if faults:
         raise ConfigError("\n".join(faults), fix=f"known: {', '.join(dict.fromkeys(known))}")

@@ -15,6 +15,7 @@ from tunewright.evaluate import compare, exam, foresight, gates, junit, outcome,
 from tunewright.evaluate.config import EvaluateConfig
 from tunewright.evaluate.exam import Exam, Taken
 from tunewright.evaluate.labels import merged_labels
+from tunewright.evaluate.metrics.intent import Intent
 from tunewright.evaluate.prompts import System
 from tunewright.evaluate.scorer import check_keys, intent_options
 from tunewright.models import source
@@ -25,6 +26,7 @@ SCORES = "scores.json"
 SAMPLES = "samples.jsonl"
 POWER = "power.json"
 JUNIT = "junit.xml"
+CONFUSION = "confusion.json"
 
 
 def run(
@@ -153,7 +155,7 @@ def _free_memory() -> None:
 
 
 def _write(output: Output, prepared: Exam, stated: dict[str, Any], taken: dict[str, Taken]) -> bool:
-    """Writes scores.json, samples.jsonl and junit.xml and sets the facts; whether all gates passed."""
+    """Writes scores, samples, confusion and junit.xml and sets the facts; whether all gates passed."""
     say("evaluate: scoring")
     base, tuned, rival = taken["base"], taken["tuned"], taken.get("promoted")
     document = outcome.document(prepared, base, tuned, rival) | stated
@@ -167,6 +169,8 @@ def _write(output: Output, prepared: Exam, stated: dict[str, Any], taken: dict[s
         promoted=rival.samples if rival else None,
     )
     files.write_jsonl(output.path / SAMPLES, rows)
+    for intent in (metric for metric in prepared.metrics if isinstance(metric, Intent)):
+        files.write_json(output.path / CONFUSION, intent.confusion(tuned.samples).model_dump())
     seconds = round(sum(system.seconds for system in taken.values()), 2)
     facts = _facts(document, prepared)
     output.facts |= facts | {
@@ -195,5 +199,5 @@ def _facts(document: dict[str, Any], prepared: Exam) -> dict[str, Any]:
 
 def _required(artifact: Artifact) -> Artifact:
     results = [gates.GateResult.model_validate(row) for row in artifact.json(SCORES)["gates"]]
-    gates.require(results, where=str(artifact.path))
+    gates.require(results, folder=artifact.path)
     return artifact

@@ -12,6 +12,7 @@ from tunewright.core.errors import ConfigError
 from tunewright.core.runs import Workspace
 from tunewright.lineage.chain import Node, influence, nodes, roots
 from tunewright.lineage.query import Kind, Query, normal, row_id_of, visible
+from tunewright.lineage.ratings import rating_stores
 from tunewright.lineage.rows import Held, SourceFile, rows_of_file
 from tunewright.lineage.scrub import scrubbed
 from tunewright.lineage.search import Hit, Search, Targets, by_artifact, jsonl_files
@@ -55,20 +56,22 @@ class Holder:
 
 @dataclass(frozen=True)
 class FindResult:
-    """matched_by: whether the query was an id or a text; caches: token caches with the row; notes: what could not be
-    looked into, and what an id means elsewhere. Texts of rows are not repeated here, ids and places are."""
+    """matched_by: whether the query was an id or a text; caches: token caches with the row; ratings: rating stores
+    that show text of it; notes: what could not be looked into, and what an id means elsewhere. Texts of rows are not
+    repeated here, ids and places are."""
 
     matched_by: str
     sources: tuple[Hit, ...]
     artifacts: tuple[Holder, ...]
     caches: tuple[str, ...]
+    ratings: tuple[str, ...]
     notes: tuple[str, ...]
     targets: Targets
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing holds such a row."""
-        return not self.sources and not self.artifacts and not self.caches
+        return not (self.sources or self.artifacts or self.caches or self.ratings)
 
     @property
     def models(self) -> list[Holder]:
@@ -82,6 +85,7 @@ class FindResult:
             "sources": [_row(hit) for hit in self.sources],
             "artifacts": [holder.dump() for holder in self.artifacts],
             "caches": list(self.caches),
+            "ratings": list(self.ratings),
             "notes": list(self.notes),
         }
 
@@ -96,6 +100,7 @@ class FindResult:
             lines += [f"  {line}" for line in _lines(list(holder.hits))]
             lines += [f"  {page}: shows text of the row" for page in holder.pages]
         lines += [f"token cache {path}" for path in self.caches]
+        lines += [f"rating store {path}: shows text of the row" for path in self.ratings]
         return "\n".join([*lines, *_noted(self.notes)])
 
 
@@ -135,12 +140,19 @@ def find(workspace: Workspace, sources: Sequence[SourceFile], word: str, *, kind
     ids = {hit.id for found in hits.values() for hit in found if hit.id}
     holders = [_holder(search, every, node, hits, held) for node in every]
     kept = tuple(holder for holder in holders if holder.hits or holder.derives or holder.pages)
+    asked = query if search.kind == "text" else None
+    stores, closed = rating_stores(workspace, lambda text: shows(asked, search.targets, text))
     return FindResult(
         matched_by=search.kind,
         sources=tuple(hits.get("", ())),
         artifacts=kept,
         caches=tuple(workspace.relative(path) for path in _caches(workspace, ids)),
-        notes=(*_taken_as(search), *_notes(search, sources, every)),
+        ratings=tuple(workspace.relative(path) for path in stores),
+        notes=(
+            *_taken_as(search),
+            *_notes(search, sources, every),
+            *(f"{workspace.relative(path)} cannot be read and was not looked into" for path in closed),
+        ),
         targets=search.targets,
     )
 

@@ -113,6 +113,10 @@ class PurgeResult:
         lines += [
             f"still holds it: {path} (pruned once the stages after it were run again)" for path in self.prune_later
         ]
+        lines += [
+            f"still in the rating store {path}: delete it once its votes are not needed any more"
+            for path in self.found.ratings
+        ]
         if self.commands:
             lines += ["next:", *(f"  {command}" for command in self.commands)]
         return lines

@@ -13,7 +13,7 @@ from torch import nn
 
 from tunewright.core import files
 from tunewright.core.errors import ArtifactError
-from tunewright.models import prefix, proof
+from tunewright.models import adapters_prefix, proof
 from tunewright.models.load import load_model
 from tunewright.models.packed_linear import KEEPS_WEIGHT
 from tunewright.models.source import stored_tensors
@@ -40,22 +40,20 @@ def merges(folder: Path) -> bool:
 def load_adapted(
     base: Path, folder: Path, *, dtype: torch.dtype, trust_remote_code: bool = False, merge: bool = True
 ) -> Any:
-    """The base model with the adapter of `folder` as it is used: merged where it can be, a prefix in front; with
-    merge=False beside the base. Raises as `beside` and `load_model` do."""
-    opened = _open(load_model(base, dtype=dtype, trust_remote_code=trust_remote_code), folder)
-    if merge and merges(folder):
-        return opened.merge_and_unload().eval()
-    _keep_plain(opened)
-    return opened
+    """The base model in the folder `base`, adapted. Raises as `adapted` and `load_model` do."""
+    return adapted(load_model(base, dtype=dtype, trust_remote_code=trust_remote_code), folder, merge=merge)
 
 
-def beside(model: Any, folder: Path) -> Any:
-    """`model` with the adapter of `folder` unmerged, in evaluation mode, ready for the engine.
+def adapted(model: Any, folder: Path, *, merge: bool = True) -> Any:
+    """`model`, which is changed, with the adapter of `folder` as it is used: merged where it can be, a prefix in front;
+    with merge=False beside the base. In evaluation mode, ready for the engine.
 
     Raises ArtifactError when the adapter's file is no safetensors file, or does not hold exactly the adapter's weights
     (peft only warns and leaves the rest at its start, so that the model stays the base).
     """
     opened = _open(model, folder)
+    if merge and merges(folder):
+        return opened.merge_and_unload().eval()
     _keep_plain(opened)
     return opened
 
@@ -69,16 +67,18 @@ def _open(model: Any, folder: Path) -> Any:
     read_weights([stored], dtype=torch.float32)  # proves that they are numbers; an adapter is small
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of missing weights: an error below
-        opened: Any = prefix.load(model, folder) if is_prefix else PeftModel.from_pretrained(model, str(folder))
+        opened: Any = (
+            adapters_prefix.load(model, folder) if is_prefix else PeftModel.from_pretrained(model, str(folder))
+        )
     known, found = set(get_peft_model_state_dict(opened, save_embedding_layers=False)), set(stored_tensors(stored))
     loading = {"missing_keys": known - found, "unexpected_keys": found - known, "mismatched_keys": ()}
     proof.prove_complete(loading, str(folder))
     return opened.eval()
 
 
-def _keep_plain(adapted: Any) -> None:
+def _keep_plain(opened: Any) -> None:
     """Marks the linear layers whose weight PEFT reads in its forward pass: prepacking them would take it away."""
-    for module in adapted.modules():
+    for module in opened.modules():
         if isinstance(module, nn.ModuleDict):  # lora_A, lora_B
             for child in module.children():
                 setattr(child, KEEPS_WEIGHT, True)
@@ -94,4 +94,4 @@ def save_adapter(model: Any, target: Path, *, base: str, revision: str) -> None:
     with files.disk_errors(target):
         model.save_pretrained(str(target), safe_serialization=True, save_embedding_layers=False)
     (target / "README.md").unlink(missing_ok=True)  # peft's model card template is empty
-    (target / prefix.PROJECTION).unlink(missing_ok=True)  # only resuming needs it
+    (target / adapters_prefix.PROJECTION).unlink(missing_ok=True)  # only resuming needs it

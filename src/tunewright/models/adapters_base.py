@@ -17,15 +17,14 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from tunewright.core.errors import ArtifactError, MissingExtraError, ResourceError
 from tunewright.models import proof
 from tunewright.models.load import device
+from tunewright.models.packing import PLAIN
 
 Bits = Literal[4, 8]
 _OTHER_LAYOUT = "support_avx512bf16_for_cpu"
 
 
-def load_base(
-    folder: Path, *, bits: Bits, dtype: torch.dtype, trust_remote_code: bool = False, attention: str = "sdpa"
-) -> Any:
-    """The causal language model in `folder` with linear layers in `bits`, all else in `dtype`, on `device()`.
+def load_base(folder: Path, *, bits: Bits, dtype: torch.dtype, trust_remote_code: bool = False) -> Any:
+    """The causal language model in `folder` with linear layers in `bits`, all else in `dtype`, on `device()`, proven.
 
     Raises MissingExtraError without bitsandbytes, ArtifactError for unreadable, incomplete or unusable weights,
     ResourceError when memory does not suffice.
@@ -44,7 +43,7 @@ def load_base(
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=trust_remote_code,
-            attn_implementation=attention,
+            attn_implementation=PLAIN,
             output_loading_info=True,
         )
     except (MemoryError, torch.cuda.OutOfMemoryError):
@@ -53,9 +52,9 @@ def load_base(
         line = next(iter(str(error).splitlines()), type(error).__name__)
         raise ArtifactError(f"the model cannot be loaded in {bits} bits: {line}", where=str(folder)) from error
     _keep_layout(model)
-    proof.prove_complete(loading, str(folder))
-    proof.prove_vocabulary(folder, model.get_input_embeddings().weight.shape[0])
-    return _finite(model.eval(), folder, attention)
+    proof.prove_files(model, loading, folder)
+    proof.prove_finite(model.eval(), str(folder))
+    return model
 
 
 def _keep_layout(model: Any) -> None:
@@ -64,14 +63,6 @@ def _keep_layout(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, _OTHER_LAYOUT):
             setattr(module, _OTHER_LAYOUT, False)
-
-
-def _finite(model: Any, folder: Path, attention: str) -> Any:
-    """The proof's forward pass has no packed rows."""
-    model.set_attn_implementation("sdpa")
-    proof.prove_finite(model, str(folder))
-    model.set_attn_implementation(attention)
-    return model
 
 
 def _settings(bits: Bits, dtype: torch.dtype) -> Any:

@@ -18,7 +18,7 @@ import torch
 from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
-from tunewright.models import adapters, prefix, tiny
+from tunewright.models import adapters, adapters_prefix, tiny
 from tunewright.models.generate import Request, RunningBatch, Sampling
 from tunewright.models.load import load_model
 from tunewright.models.tokens import ChatTokenizer
@@ -54,7 +54,7 @@ def _faults(kind: str, base: Path, folder: Path) -> list[str]:
 
 def _compare(made: Any, base: Path, folder: Path) -> list[str]:
     expected, faults = _logits(made, _IDS), []
-    opened = adapters.beside(_plain(base), folder)
+    opened = adapters.adapted(_plain(base), folder, merge=False)
     stock = PeftModel.from_pretrained(_plain(base), str(folder)).eval()
     if _differ(expected, _logits(opened, _IDS)) or _differ(expected, _logits(stock, _IDS)):
         faults.append("a saved adapter computes something else when it is opened")
@@ -70,7 +70,7 @@ def _compare(made: Any, base: Path, folder: Path) -> list[str]:
 
 
 def _prefix(model: Any) -> Any:
-    return prefix.adapt(model, [257, 70, 80, 90, 100])
+    return adapters_prefix.adapt(model, [257, 70, 80, 90, 100])
 
 
 def _lora(model: Any) -> Any:

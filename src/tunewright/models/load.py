@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from tunewright.core.machine import has_fast_bfloat16
 from tunewright.models import proof
 from tunewright.models.config import Dtype
 from tunewright.models.packed_linear import can_pack, pack_linears
+from tunewright.models.packing import PLAIN
 from tunewright.models.source import weight_files
 from tunewright.models.tokens import ChatTokenizer, token_text
 from tunewright.models.weights import read_weights
@@ -69,7 +69,6 @@ def load_model(
     *,
     dtype: torch.dtype,
     trust_remote_code: bool = False,
-    attention: str = "sdpa",
     direct: bool = True,
 ) -> Any:
     """The causal language model in `folder`, in evaluation mode on `device()`, proven (models/proof.py).
@@ -79,7 +78,7 @@ def load_model(
     Raises ArtifactError for unreadable, incomplete or unusable weights and for a tokenizer that does not fit them,
     ResourceError when memory does not suffice.
     """
-    how = {"dtype": dtype, "attn_implementation": attention, "ignore_mismatched_sizes": True}
+    how = {"dtype": dtype, "attn_implementation": PLAIN, "ignore_mismatched_sizes": True}
     try:
         config: Any = AutoConfig.from_pretrained(
             str(folder), local_files_only=True, trust_remote_code=trust_remote_code
@@ -89,10 +88,7 @@ def load_model(
             model, loading = _by_transformers(folder, how, trust_remote_code=trust_remote_code)
         else:
             model, loading = _directly(folder, kind, config, how)
-        proof.prove_complete(loading, str(folder))
-        proof.prove_vocabulary(folder, model.get_input_embeddings().weight.shape[0])
-        if (folder / "tokenizer.json").exists():
-            proof.prove_rendering(ChatTokenizer.load(folder), str(folder))
+        proof.prove_files(model, loading, folder)
         model = model.to(device()).eval()
         proof.prove_finite(model, str(folder))
         return model
@@ -167,8 +163,3 @@ def for_inference(model: Any, *, pack: bool = True) -> Any:
     if pack and model.device.type == "cpu" and can_pack(model.dtype):
         pack_linears(model)
     return model.eval()
-
-
-def model_config(folder: Path) -> dict[str, Any]:
-    """config.json as a dict."""
-    return dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))

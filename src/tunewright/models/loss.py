@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tunewright.core.events import track
-from tunewright.models.packing import ATTENTION, micro_batches, pack
+from tunewright.models.packing import ATTENTION, attending, micro_batches, pack
 from tunewright.models.tokens import IGNORED, Example
 
 
@@ -61,12 +61,8 @@ def mean_loss(
     model: Any, examples: Sequence[Example], *, tokens_per_batch: int = 2048, label: str = "loss"
 ) -> tuple[float, int]:
     """(mean cross entropy in nats over labels, number of labels) of a model in evaluation mode."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation(ATTENTION)
-    try:
-        groups = micro_batches(examples, max_tokens=tokens_per_batch)
+    groups = micro_batches(examples, max_tokens=tokens_per_batch)
+    with attending(model, ATTENTION):
         total = sum(float(packed_loss(model, group)) for group in track(groups, label, len(groups)))
-    finally:
-        model.set_attn_implementation(before)
     count = sum(example.trained for example in examples)
     return total / count, count

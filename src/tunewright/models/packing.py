@@ -7,7 +7,8 @@ tests/models/test_loss.py. Switches: `train.packing: false`, `train.share_prefix
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -22,6 +23,8 @@ from transformers.masking_utils import AttentionMaskInterface
 from tunewright.models.tokens import IGNORED, Example
 
 ATTENTION = "tunewright_packed"
+PLAIN = "sdpa"
+"""Attention of padded rows, with or without a cache."""
 MIN_PREFIX = 6
 """A shorter common start costs more as a segment of its own than it saves."""
 
@@ -178,6 +181,17 @@ def _after_prefix(prefix: int, length: int, device: torch.device) -> Tensor:
     mask first needed by an evaluation is used again by the training."""
     with torch.inference_mode(False):
         return torch.ones(length, prefix + length, dtype=torch.bool, device=device).tril(prefix)
+
+
+@contextmanager
+def attending(model: Any, implementation: str) -> Iterator[None]:
+    """Inside, the model attends by `implementation` (ATTENTION, PLAIN); after it as before."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation(implementation)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
 
 
 def register() -> None:

@@ -13,13 +13,20 @@ import torch
 
 from tunewright.core.chat import Conversation, Message
 from tunewright.core.errors import ArtifactError
-from tunewright.models.packing import ATTENTION, Segment
 from tunewright.models.template import TemplateRefusal
 from tunewright.models.tokens import ChatTokenizer
 
 _PROBED_TOKENS = 32
 _NAMED = 3
 _PAIR = (Message(role="user", content="How do I freeze my card?"), Message(role="assistant", content="In the app."))
+
+
+def prove_files(model: Any, loading: Mapping[str, Any], folder: Path) -> None:
+    """All that is proven of a loaded model before it computes anything; loading: see `prove_complete`."""
+    prove_complete(loading, str(folder))
+    prove_vocabulary(folder, model.get_input_embeddings().weight.shape[0])
+    if (folder / "tokenizer.json").exists():
+        prove_rendering(ChatTokenizer.load(folder), str(folder))
 
 
 def prove_complete(loading: Mapping[str, Any], where: str) -> None:
@@ -81,8 +88,7 @@ def prove_finite(model: Any, where: str) -> None:
     rows = int(model.get_input_embeddings().weight.shape[0])
     count = min(_PROBED_TOKENS, rows, int(getattr(model.config, "max_position_embeddings", None) or _PROBED_TOKENS))
     ids = torch.linspace(0, rows - 1, count, device=model.device).long()[None]
-    packed = {"segments": (Segment(0, count),)} if model.config._attn_implementation == ATTENTION else {}
-    logits = model(input_ids=ids, use_cache=False, **packed).logits
+    logits = model(input_ids=ids, use_cache=False).logits
     if not bool(torch.isfinite(logits).all()):
         raise ArtifactError(
             "the model computes NaN or infinite logits",

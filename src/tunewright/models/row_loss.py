@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from tunewright.core.events import track
 from tunewright.models.loss import padded_loss
-from tunewright.models.packing import ATTENTION, families, micro_batches, pack
+from tunewright.models.packing import ATTENTION, attending, families, micro_batches, pack
 from tunewright.models.tokens import Example
 
 
@@ -30,15 +30,11 @@ def row_losses(
     """
     if not packed:
         return [float(padded_loss(model, [example])) for example in track(examples, label, len(examples))]
-    before = model.config._attn_implementation
-    model.set_attn_implementation(ATTENTION)
     found: dict[int, float] = {}
-    try:
-        groups = micro_batches(examples, max_tokens=tokens_per_batch)
+    groups = micro_batches(examples, max_tokens=tokens_per_batch)
+    with attending(model, ATTENTION):
         for group in track(groups, label, len(groups)):
             found |= _packed_losses(model, group)
-    finally:
-        model.set_attn_implementation(before)
     return [found[id(example)] for example in examples]
 
 

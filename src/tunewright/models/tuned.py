@@ -1,4 +1,7 @@
-"""Opening what train sealed: adapter or full weights, merged for use, refused when the template has changed."""
+"""Opening what train sealed: adapter or full weights, merged for use, refused when the template has changed.
+
+Loads peft only where there is an adapter: it takes a second.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import torch
 
 from tunewright.core.errors import ArtifactError
 from tunewright.core.runs import Artifact
-from tunewright.models import adapters, source
+from tunewright.models import source
 from tunewright.models.config import ModelConfig, ModelInfo
 from tunewright.models.load import load_model
 from tunewright.models.tokens import ChatTokenizer
@@ -31,7 +34,11 @@ def prove(artifact: Artifact) -> None:
 
 def merges(artifact: Artifact) -> bool:
     """Whether the tuned model has weights of its own: a full one, or an adapter that becomes part of the base's."""
-    return model_info(artifact).kind == "full" or adapters.merges(artifact.folder(ADAPTER))
+    if model_info(artifact).kind == "full":
+        return True
+    from tunewright.models import adapters
+
+    return adapters.merges(artifact.folder(ADAPTER))
 
 
 def prove_merges(artifact: Artifact) -> None:
@@ -61,6 +68,8 @@ def open_tuned(artifact: Artifact, model: ModelConfig, base: Path, *, dtype: tor
             where=str(base),
             fix=f"use the base {info.base} at revision {info.base_revision}, or train again",
         )
+    from tunewright.models import adapters
+
     folder = artifact.folder(ADAPTER)
     trust = model.trust_remote_code
     return adapters.load_adapted(base, folder, dtype=dtype, trust_remote_code=trust, merge=merge)

@@ -153,10 +153,6 @@ def _translated(source: str) -> re.Pattern[str] | None:
         return None
 
 
-def _differs(piece: str, is_class: bool) -> bool:
-    return piece not in _KNOWN if len(piece) > 1 else piece in "^$" and not is_class
-
-
 def _own(tokenizer: Tokenizer, text: str) -> list[str]:
     """The tokenizer's own words of a text."""
     return [text[start:end] for _, (start, end) in tokenizer.pre_tokenizer.pre_tokenize_str(text)]

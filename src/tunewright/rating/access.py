@@ -9,7 +9,8 @@ import hmac
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from tunewright.rating.config import LOOPBACK, rater_name
+from tunewright.core.listen import LOOPBACK
+from tunewright.rating.config import rater_name
 from tunewright.rating.store import Store
 
 

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field, field_validator, model_validator
 
 from tunewright.core.config import Section
+from tunewright.core.listen import LOOPBACK
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LONGEST_NAME = 40
 DESIGN = ("seed", "repeats", "pairs_per_item", "max_items", "audience", "show_reference")
 """Options that a store keeps from its first start: changing them would change what raters already saw."""

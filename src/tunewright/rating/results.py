@@ -146,6 +146,7 @@ def results(votes: Sequence[Vote], systems: Sequence[str], *, seed: int) -> Resu
     counted = [vote for vote in votes if vote.counts]
     names = sorted({vote.rater for vote in votes})
     levels = {name: _level_ratings(counted, names, name) for name in DIMENSIONS}
+    compared = pairs(counted, systems)
     kinds = {**levels, "preference": _preference_ratings(counted, names, systems)}
     return Results(
         systems=tuple(systems),
@@ -161,8 +162,8 @@ def results(votes: Sequence[Vote], systems: Sequence[str], *, seed: int) -> Resu
         levels=tuple(
             found for name in DIMENSIONS for system in systems if (found := _levels(counted, system, name, seed))
         ),
-        gaps=tuple(gap for pair in pairs(counted, systems) for gap in _gaps(counted, pair, seed)),
-        pairs=tuple(pairs(counted, systems)),
+        gaps=tuple(gap for pair in compared for gap in _gaps(counted, pair, seed)),
+        pairs=tuple(compared),
         ranking=tuple(ranking(counted, systems, seed=seed)) if len(systems) > 2 else (),
     )
 

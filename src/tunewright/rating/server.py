@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
 
-from tunewright.core.errors import ResourceError
+from tunewright.core import listen
 from tunewright.rating.access import Access
 from tunewright.rating.app import create_app
-from tunewright.rating.config import LOOPBACK, RateConfig
+from tunewright.rating.config import RateConfig
 from tunewright.rating.store import Store
 
 GRACE_S = 3
@@ -35,9 +34,9 @@ def run(store: Store, config: RateConfig, *, say: Callable[[str], None]) -> None
     if config.raters:
         store.name_raters(config.raters)
     access = Access(store, host=config.host)
-    listener = bind(config.host, config.port)
+    listener = listen.bind(config.host, config.port, section="rate")
     try:
-        if config.host not in LOOPBACK:
+        if config.host not in listen.LOOPBACK:
             say(WARNING.format(host=config.host))
         for line in links(url_of(listener), access.token, store.named):
             say(line)
@@ -70,26 +69,4 @@ def links(url: str, token: Callable[[str], str], named: tuple[str, ...]) -> list
 def url_of(listener: socket.socket) -> str:
     """Where the page is, for a browser on this machine or, off loopback, with this machine's name in its place."""
     host, port = listener.getsockname()[:2]
-    shown = {"0.0.0.0": "THIS-MACHINE", "::": "THIS-MACHINE"}.get(host, host)  # noqa: S104 (only compared)
-    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one. Raises ResourceError that names the port or the address."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except socket.gaierror:
-        raise ResourceError(f"the address {host} is not known", where="rate.host", fix="use 127.0.0.1") from None
-    listener = socket.socket(family, kind, protocol)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-        listener.listen(128)  # binding alone does not notice another listener that set SO_REUSEADDR
-    except OSError as error:
-        listener.close()
-        taken = error.errno == errno.EADDRINUSE
-        problem = f"port {port} of {host} is taken" if taken else f"{host}:{port} cannot be opened: {error.strerror}"
-        raise ResourceError(problem, where="rate.port", fix="rate.port=0 takes any free port") from None
-    return listener
+    return listen.url("THIS-MACHINE" if host in listen.EVERYWHERE else host, port)

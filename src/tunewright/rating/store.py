@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import random
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from tunewright.rating import database, forms
 from tunewright.rating.config import DESIGN, RateConfig
 from tunewright.rating.database import Database
 from tunewright.rating.design import Design, Task
-from tunewright.rating.study import Item, Judgement, Pool, Source, Vote
+from tunewright.rating.study import SKIPPED, Item, Judgement, Pool, Source, Vote
 
 _VOTES = """
 SELECT vote.number, rater.name, task.item, item.document, vote.position, task.repeat_of, task.left, task.right,
@@ -208,7 +209,7 @@ class Store:
         total = self._database.rows("SELECT count(*) FROM task WHERE rater = ?", rater.number)[0][0]
         query = "SELECT judgement FROM vote WHERE rater = ? AND withdrawn_at IS NULL"
         cast = [json.loads(row[0])["preference"] for row in self._database.rows(query, rater.number)]
-        return Progress(len(cast), total, cast.count("skip"))
+        return Progress(len(cast), total, cast.count(SKIPPED))
 
     def votes(self) -> list[Vote]:
         """All votes that stand, in the order they were cast."""
@@ -225,8 +226,6 @@ class Store:
 
 def sampled(pool: Pool, config: RateConfig) -> tuple[Item, ...]:
     """The items to rate, in the pool's order."""
-    import random
-
     if config.max_items is None or config.max_items >= len(pool.items):
         return pool.items
     drawn = random.Random(f"{config.seed}/items").sample(range(len(pool.items)), config.max_items)  # noqa: S311

@@ -26,6 +26,8 @@ from tunewright.core.runs import Workspace
 
 NAME = "history.jsonl"
 LOCK = ".lock"
+MOVING = "moving.json"
+"""Stands there while the history has an entry that the pointer has not followed yet."""
 START = "0" * 64
 """What the first line names as the line before it."""
 
@@ -118,6 +120,8 @@ def faults(workspace: Workspace) -> list[str]:
 
 
 def _pointer_faults(workspace: Workspace, entries: Sequence[Entry]) -> list[str]:
+    if (promoted.folder(workspace) / MOVING).exists():
+        return ["a promotion or rollback was interrupted; the next one finishes it first"]
     current, moves = promoted.read(workspace), [entry for entry in entries if entry.moves]
     if current is None:
         return [f"the history has {len(moves)} promotions, and there is no pointer '{promoted.CURRENT}'"] * bool(moves)
@@ -167,6 +171,34 @@ def append(workspace: Workspace, entries: Sequence[Entry], entry: Entry) -> None
     files.write_text(place(workspace), "\n".join(lines) + "\n")
 
 
+def move(workspace: Workspace, entries: Sequence[Entry], entry: Entry, previous: Entry | None) -> Current:
+    """Appends `entry` and moves the pointer to it; where a kill comes between the two, `finish` does the rest."""
+    note = promoted.folder(workspace) / MOVING
+    files.write_json(note, {"entry": entry.hash, "previous": previous.hash if previous else None})
+    append(workspace, entries, entry)
+    current = point(workspace, entry, previous)
+    note.unlink()
+    return current
+
+
+def settle(workspace: Workspace) -> None:
+    """Finishes a move that was killed, before the history is judged. Raises as `locked` does."""
+    with locked(workspace):
+        pass  # `locked` does it
+
+
+def finish(workspace: Workspace) -> None:
+    """Ends a move that was killed: the pointer follows the history where that has the entry, else nothing moved."""
+    note = promoted.folder(workspace) / MOVING
+    if not note.exists():
+        return
+    begun, entries = json.loads(note.read_text(encoding="utf-8")), read(workspace)
+    if entries and entries[-1].hash == begun["entry"]:
+        previous = next((entry for entry in entries if entry.hash == begun["previous"]), None)
+        point(workspace, entries[-1], previous)
+    note.unlink()
+
+
 def point(workspace: Workspace, entry: Entry, previous: Entry | None) -> Current:
     """Moves the pointer to what `entry` names, in one step (fsync, rename)."""
     kept = [path for found in (entry, previous) if found for path in (found.artifact, found.evaluation) if path]
@@ -185,7 +217,8 @@ def point(workspace: Workspace, entry: Entry, previous: Entry | None) -> Current
 
 @contextmanager
 def locked(workspace: Workspace) -> Iterator[None]:
-    """One promotion at a time. Raises ResourceError where another process has the lock."""
+    """One promotion at a time; one that was killed is finished first. Raises ResourceError where another process has
+    the lock."""
     home = promoted.folder(workspace)
     home.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(home / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -196,6 +229,7 @@ def locked(workspace: Workspace) -> Iterator[None]:
             raise ResourceError(
                 "another process is promoting or rolling back", where=str(home), fix="wait for it, then try again"
             ) from None
+        finish(workspace)
         yield
     finally:
         os.close(descriptor)

@@ -77,9 +77,8 @@ def promote(
             history.append(workspace, entries, entry)
             return Outcome(entry, current, missing, _waiting(place, approved, missing))
         entry = history.sealed({**draft, "kind": "promote", "approved_by": approved}, entries)
-        history.append(workspace, entries, entry)
         before = history.stack(entries)
-        moved = history.point(workspace, entry, before[-1] if before else None)
+        moved = history.move(workspace, entries, entry, before[-1] if before else None)
     return Outcome(entry, moved, 0, f"promoted {place} ({candidate.variant}), by {', '.join(approved)}\n{_keep(entry)}")
 
 
@@ -159,8 +158,7 @@ def rollback(workspace: Workspace, who: Signed) -> Outcome:
         kept = target.model_dump(exclude={"number", "previous", "hash"})
         values = {**kept, "kind": "rollback", "when": now(), "by": who.by, "why": who.why, "approved_by": (who.by,)}
         entry = history.sealed(values, entries)
-        history.append(workspace, entries, entry)
-        moved = history.point(workspace, entry, models[-3] if len(models) > 2 else None)
+        moved = history.move(workspace, entries, entry, models[-3] if len(models) > 2 else None)
     left = f"{models[-1].artifact} ({models[-1].variant})"
     return Outcome(entry, moved, 0, f"back to {target.artifact} ({target.variant}) from {left}\n{_keep(entry)}")
 

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from tunewright.core.files import human_bytes
 from tunewright.core.machine import Machine
-from tunewright.report import accounting, charts, comparison, numbers, quantization, samples, training
+from tunewright.report import accounting, charts, comparison, confusion, numbers, quantization, samples, training
 from tunewright.report.effect import effect_view
 from tunewright.report.lineage import Link, breaks
 from tunewright.report.verdict import verdict
@@ -59,6 +59,7 @@ class Content:
     scores: Mapping[str, Any] | None = None
     evaluate_config: Mapping[str, Any] = field(default_factory=dict)
     samples: Sequence[Mapping[str, Any]] = ()
+    confusion: Mapping[str, Any] | None = None
     table: Sequence[Mapping[str, Any]] | None = None
     serving: Mapping[str, Any] | None = None
     chain: Sequence[Link] = ()
@@ -99,6 +100,9 @@ def _view(content: Content) -> dict[str, Any]:
         "metric_charts": [both(draw) for draw in training.metric_charts(content.curve, content.train_facts)],
         "score_rows": comparison.score_rows(content.scores) if content.scores else [],
         "score_charts": _score_charts(content.scores) if content.scores else [],
+        "mixed_up": confusion.mixed_up(content.confusion) if content.confusion else [],
+        # The matrix escapes its texts itself.
+        "confusion_chart": Markup(confusion.matrix(content.confusion)) if content.confusion else None,  # noqa: S704
         "labels_note": comparison.who_sees_labels(content.evaluate_config),
         "samples": rows,
         "sample_counts": [(samples.KINDS[kind], *count) for kind, count in counts.items()],

@@ -39,6 +39,7 @@ def run(
                 scores=_json(evaluate, "scores.json"),
                 evaluate_config=evaluate.manifest.config if evaluate else {},
                 samples=evaluate.jsonl("samples.jsonl") if evaluate else (),
+                confusion=_confusion(evaluate),
                 table=_json(quantize, "table.json"),
                 serving=_json(serve, "measurement.json"),
                 chain=lineage.links(workspace, present),
@@ -52,6 +53,12 @@ def run(
         return output.seal()
     finally:
         output.release()
+
+
+def _confusion(evaluate: Artifact | None) -> Any:
+    """None where no metric has labels, or the artifact is older than the file."""
+    has_one = evaluate is not None and any(record.path == "confusion.json" for record in evaluate.manifest.files)
+    return _json(evaluate, "confusion.json") if has_one else None
 
 
 def _json(artifact: Artifact | None, name: str) -> Any:

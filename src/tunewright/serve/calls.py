@@ -176,15 +176,7 @@ class HeldText:
         if self._reader.may_call(request):
             mark = self._text.find(self._reader.mark)
             end = mark if mark >= 0 else self._sent
-        return self._take(_safe(self._text[:end], self._reader.mark))
-
-    def rest(self, content: str | None) -> str:
-        """What is left to send of the content of the whole answer."""
-        self._text = content or ""
-        return self._take(len(self._text))
-
-    def _take(self, end: int) -> str:
-        sent, self._sent = self._sent, max(self._sent, end)
+        sent, self._sent = self._sent, max(self._sent, _safe(self._text[:end], self._reader.mark))
         return self._text[sent : self._sent]
 
 

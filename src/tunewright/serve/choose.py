@@ -10,7 +10,7 @@ from typing import Any
 
 from tunewright.core import manifest, promoted
 from tunewright.core.errors import ArtifactError
-from tunewright.core.promoted import Current
+from tunewright.core.promoted import TUNED, Current
 from tunewright.core.runs import Artifact, Workspace
 from tunewright.models import source, tuned
 from tunewright.models.compressed import load_compressed
@@ -21,8 +21,6 @@ from tunewright.models.tokens import ChatTokenizer
 from tunewright.serve.engine import Loaded
 
 ENGINE = "transformers"
-TUNED = "tuned"
-"""The name of the train artifact's own model beside the variants' names."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,7 @@ class Choice:
 
     artifact: Artifact
     variant: str
+    info: ModelInfo
     sentence: str
     load: Callable[[], Loaded]
 
@@ -89,7 +88,7 @@ def _named(workspace: Workspace, model: ModelConfig, place: Path) -> Choice:
 
 def _promoted(workspace: Workspace, model: ModelConfig, current: Current) -> Choice:
     artifact, why = promoted.opened(workspace, current), f"promoted by {current.by} at {current.since:%Y-%m-%d %H:%M}"
-    if current.variant == promoted.TUNED:
+    if current.variant == TUNED:
         return _tuned(workspace, model, artifact, why)
     return _variant(workspace, model, artifact, current.variant, why)
 
@@ -130,7 +129,7 @@ def _variant(workspace: Workspace, model: ModelConfig, quantize: Artifact, schem
             loaded = for_inference(load_model(folder, dtype=dtype, trust_remote_code=model.trust_remote_code))
         return Loaded(loaded, tokenizer, _context(tokenizer, info, loaded))
 
-    return Choice(quantize, scheme, f"serving {workspace.relative(folder)}: {why}", load)
+    return Choice(quantize, scheme, info, f"serving {workspace.relative(folder)}: {why}", load)
 
 
 def _tuned(workspace: Workspace, model: ModelConfig, train: Artifact, why: str) -> Choice:
@@ -142,7 +141,7 @@ def _tuned(workspace: Workspace, model: ModelConfig, train: Artifact, why: str) 
         tokenizer = ChatTokenizer.load(base)
         return Loaded(for_inference(loaded), tokenizer, _context(tokenizer, info, loaded))
 
-    return Choice(train, TUNED, f"serving {workspace.relative(train.path)}, the tuned model: {why}", load)
+    return Choice(train, TUNED, info, f"serving {workspace.relative(train.path)}, the tuned model: {why}", load)
 
 
 def _context(tokenizer: ChatTokenizer, info: ModelInfo, model: Any) -> int:

@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
 from tunewright.core.config import Section, expand_secret
+from tunewright.core.listen import LOOPBACK
 from tunewright.core.text.pii import Kind
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _REDIS = re.compile(r"(redis|rediss|unix)://\S+|\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
 _TENANT = re.compile(r"[A-Za-z0-9_.-]{1,64}")

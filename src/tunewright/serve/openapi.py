@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 from tunewright import __version__
 from tunewright.serve.chat import LEAST_TIMEOUT_S, TIMEOUT_HEADER
 from tunewright.serve.config import ServeConfig
+from tunewright.serve.jobs.door import JobView
 from tunewright.serve.wire import ChatCompletion, ChatRequest, Chunk, ErrorEnvelope, Model, ModelList
 
 _REF = "#/components/schemas/"
@@ -33,27 +34,6 @@ class JobRequest(ChatRequest):
 
     stream: Literal[False] = False
     webhook: str | None = None
-
-
-class JobHook(BaseModel):
-    """Who is told, and whether it was: waiting (for the end), pending, delivered or failed."""
-
-    url: str
-    state: Literal["waiting", "pending", "delivered", "failed"]
-
-
-class JobView(BaseModel):
-    """A job. Times: seconds since 1970."""
-
-    id: str
-    object: Literal["job"]
-    status: Literal["queued", "running", "done", "failed", "cancelled"]
-    created_at: int
-    started_at: int | None
-    finished_at: int | None
-    error: dict[str, Any] | None
-    webhook: JobHook | None
-    result_url: str
 
 
 class Health(BaseModel):

@@ -44,13 +44,8 @@ _KINDS = {
 }
 
 
-def parse(body: bytes) -> ChatRequest:
-    """Reads a body; raises ApiError (400) with OpenAI's `param` and `code`."""
-    return check(json_object(body))
-
-
 def check(given: dict[str, Any]) -> ChatRequest:
-    """Reads a body that is JSON; raises ApiError (400)."""
+    """Reads a body that is JSON; raises ApiError (400) with OpenAI's `param` and `code`."""
     wanted = {key: value for key, value in given.items() if value is not None}
     for key in [key for key in wanted if key not in ChatRequest.model_fields]:
         _check_unsupported(key, wanted.pop(key))

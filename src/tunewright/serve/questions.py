@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from tunewright.core.events import say
 from tunewright.core.text.pii import KINDS
 from tunewright.serve.frequent import older
 from tunewright.serve.redact import masked
@@ -22,8 +24,9 @@ _LEFT_OUT = {"model", "stream", "stream_options", "user"}
 class QuestionLog:
     """Appends first questions of conversations to `path`, readable by its owner alone."""
 
-    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
-        self._path, self._max_bytes = path, max_bytes
+    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES, tell: Callable[[str], None] = say) -> None:
+        """tell: gets a line when the disk takes no more; that costs a line of the log, never an answer."""
+        self._path, self._max_bytes, self._tell = path, max_bytes, tell
 
     def write(self, request: ChatRequest) -> None:
         """Logs a request with one user turn and no earlier answers; any other is no frequent question."""
@@ -38,9 +41,12 @@ class QuestionLog:
             for turn in asked["messages"]
         ]
         line = json.dumps({"time": round(time.time()), "request": asked}, ensure_ascii=False)
-        self._rotate()
-        with open(self._path, "a", encoding="utf-8", opener=_private) as handle:
-            handle.write(line + "\n")
+        try:
+            self._rotate()
+            with open(self._path, "a", encoding="utf-8", opener=_private) as handle:
+                handle.write(line + "\n")
+        except OSError as error:
+            self._tell(f"serve: the log of questions cannot be written: {error.strerror}")
 
     def _rotate(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

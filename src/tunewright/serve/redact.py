@@ -4,9 +4,10 @@ trained on."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
+from tunewright.core.text.nested import rewrite
 from tunewright.core.text.pii import Kind, find_pii, mask
 from tunewright.serve.tools import EarlierCall
 from tunewright.serve.wire import ChatMessage, ChatRequest, TextPart
@@ -39,22 +40,8 @@ def _turn(turn: ChatMessage, kinds: Collection[Kind]) -> ChatMessage:
 
 def _call(call: EarlierCall, kinds: Collection[Kind]) -> EarlierCall:
     given = json.loads(call.function.arguments)
-    changed = _rewritten(given, lambda text: masked_text(text, kinds))
+    changed = rewrite(given, lambda text: masked_text(text, kinds))
     if changed == given:
         return call
     function = call.function.model_copy(update={"arguments": json.dumps(changed, ensure_ascii=False)})
     return call.model_copy(update={"function": function})
-
-
-def _rewritten(value: Any, change: Callable[[str], str]) -> Any:
-    """Every text, and every whole number that `change` finds something in: 13812345678 may be a telephone number."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, list):
-        return [_rewritten(item, change) for item in value]
-    if isinstance(value, dict):
-        return {key: _rewritten(item, change) for key, item in value.items()}
-    if type(value) is int:
-        text = change(str(value))
-        return value if text == str(value) else text
-    return value

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +11,7 @@ from types import FrameType
 
 import uvicorn
 
-from tunewright.core import events
+from tunewright.core import events, listen
 from tunewright.core.errors import ResourceError, TunewrightError
 from tunewright.serve.app import Parts, create_app
 from tunewright.serve.config import ServeConfig
@@ -25,37 +23,9 @@ INTERRUPT_S = 5.0
 """After the drain: time for interrupted rows to leave and for their last bytes to be sent."""
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A bound TCP socket; port 0 takes a free one. Raises ResourceError that names the port or the address."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except socket.gaierror:
-        raise ResourceError(f"the address {host} is not known", where="serve.host", fix="use 127.0.0.1") from None
-    listener = socket.socket(family, kind, protocol)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-        listener.listen(1024)  # binding alone does not notice another listener that set SO_REUSEADDR
-    except OSError as error:
-        listener.close()
-        raise _cannot_listen(host, port, error) from None
-    return listener
-
-
-def _cannot_listen(host: str, port: int, error: OSError) -> ResourceError:
-    if error.errno == errno.EADDRINUSE:
-        fix = f"stop it, or choose another port: serve.port={port + 1 if port < 65535 else 0} (0 takes any free one)"
-        return ResourceError(f"port {port} of {host} is taken by another program", where="serve.port", fix=fix)
-    if error.errno in (errno.EACCES, errno.EPERM):
-        fix = "choose a port of 1024 or more: serve.port=8000"
-        return ResourceError(f"port {port} may not be opened", where="serve.port", fix=fix)
-    return ResourceError(f"{host}:{port} cannot be opened: {error.strerror}", where="serve.host", fix="use 127.0.0.1")
-
-
 class Server:
-    """One server over one engine. Binds on creation, so that a busy port is known before a model is loaded."""
+    """One server over one engine, whose parts it closes in the end. Binds on creation, so that a busy port is known
+    before a model is loaded."""
 
     def __init__(
         self,
@@ -67,7 +37,11 @@ class Server:
     ) -> None:
         self.engine, self._config, self._parts = engine, config, parts
         self._say = Log(log, config.log).say
-        self._socket = bind(config.host, config.port)
+        try:
+            self._socket = listen.bind(config.host, config.port, section="serve")
+        except ResourceError:
+            parts.close()
+            raise
         self.app = create_app(engine, config, parts, log=log)
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
@@ -89,8 +63,7 @@ class Server:
     @property
     def url(self) -> str:
         """Where the server listens, without a path."""
-        host, port = self._socket.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return listen.url(*self._socket.getsockname()[:2])
 
     def run(self) -> None:
         """Loads, serves and returns when drained. On the main thread SIGTERM and SIGINT drain.
@@ -100,7 +73,7 @@ class Server:
         url = self.url
         try:
             if self._parts.jobs is not None:
-                self._parts.jobs.start(_local(url))
+                self._parts.jobs.start(listen.local_url(*self._socket.getsockname()[:2]))
             self.engine.start()
             asyncio.run(self._serve(url))
         finally:
@@ -162,11 +135,6 @@ class _Uvicorn(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._drain()
-
-
-def _local(url: str) -> str:
-    """The same server as this machine reaches it: 0.0.0.0 and :: are no addresses to connect to."""
-    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
 def _as_error(failure: BaseException) -> BaseException:

@@ -10,12 +10,10 @@ from pathlib import Path
 
 from tunewright.core.events import say as say_plainly
 from tunewright.core.runs import Workspace
-from tunewright.models import tuned
-from tunewright.models.config import ModelInfo
 from tunewright.serve.app import Parts
 from tunewright.serve.cache.key import Identity
 from tunewright.serve.cache.layers import open_cache
-from tunewright.serve.choose import TUNED, Choice
+from tunewright.serve.choose import Choice
 from tunewright.serve.config import ServeConfig
 from tunewright.serve.folders import cache_folder, questions_file, served_folder
 from tunewright.serve.jobs.service import JobService
@@ -27,7 +25,9 @@ def parts(
     workspace: Workspace, config: ServeConfig, choice: Choice, *, say: Callable[[str], None] = say_plainly
 ) -> Parts:
     """Opens all of them; `Parts.close` gives them back. Raises ResourceError when the embedded broker cannot run."""
-    info = _info(choice)
+    info = choice.info
+    adapter = info.method if info.kind == "adapter" else None
+    cache = open_cache(config.cache, cache_folder(workspace), tell=say)
     jobs = None
     if config.jobs.broker != "off":
         jobs = JobService(workspace.project, config.jobs, _made(workspace), keys=config.tenants, tell=say)
@@ -36,25 +36,19 @@ def parts(
             id=workspace.project,
             created=now(),
             base=info.base,
-            adapter=info.method if info.kind == "adapter" else None,
+            adapter=adapter,
             variant=choice.variant,
             artifact=workspace.relative(choice.artifact.path),
         ),
         identity=Identity(
             model=f"{choice.artifact.manifest_sha256}/{choice.variant}",
             template=info.chat_template_sha256,
-            adapter=info.method if info.kind == "adapter" else "",
+            adapter=adapter or "",
         ),
-        cache=open_cache(config.cache, cache_folder(workspace), tell=say),
+        cache=cache,
         jobs=jobs,
-        questions=QuestionLog(questions_file(workspace)) if config.log_questions else None,
+        questions=QuestionLog(questions_file(workspace), tell=say) if config.log_questions else None,
     )
-
-
-def _info(choice: Choice) -> ModelInfo:
-    if choice.variant == TUNED:
-        return tuned.model_info(choice.artifact)
-    return ModelInfo.model_validate(choice.artifact.json(f"{choice.variant}/{tuned.INFO}"))
 
 
 def _made(workspace: Workspace) -> Path:

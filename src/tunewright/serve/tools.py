@@ -17,7 +17,9 @@ _LETTERS = string.ascii_letters + string.digits
 _ID_SIZE = 9
 
 
-class _Received(BaseModel):
+class Received(BaseModel):
+    """What a client sends: exact types, nothing unknown."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
@@ -40,7 +42,7 @@ def _json_object(text: str) -> str:
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 
 
-class Function(_Received):
+class Function(Received):
     """What a tool does. `strict: true` is not enforced here and refused."""
 
     name: Name
@@ -49,7 +51,7 @@ class Function(_Received):
     strict: Literal[False] | None = None
 
 
-class Tool(_Received):
+class Tool(Received):
     """One tool that the model may call."""
 
     type: Literal["function"]
@@ -61,14 +63,14 @@ class Tool(_Received):
         return {"type": self.type, "function": given}
 
 
-class CalledFunction(_Received):
+class CalledFunction(Received):
     """arguments: a JSON object as text."""
 
     name: Name
     arguments: Annotated[str, AfterValidator(_json_object)]
 
 
-class EarlierCall(_Received):
+class EarlierCall(Received):
     """A call in an assistant's turn that a client sends back."""
 
     id: Annotated[str, Field(min_length=1, max_length=64)]

@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tunewright.core.errors import ArtifactError, ConfigError, ResourceError
-from tunewright.serve.config import LOOPBACK, ServeConfig
+from tunewright.core.listen import local_url
+from tunewright.serve.config import ServeConfig
 
 TIMEOUT_S = 900.0
 PATIENCE = 200
@@ -73,8 +74,7 @@ def server_url(config: ServeConfig) -> str:
     """Where the project's server listens, seen from this machine; raises ConfigError for a port that is not fixed."""
     if not config.port:
         raise ConfigError("serve.port is 0, so the server's port is not known", fix="add serve.port=PORT")
-    host = config.host if config.host in LOOPBACK else "127.0.0.1"
-    return f"http://[{host}]:{config.port}" if ":" in host else f"http://{host}:{config.port}"
+    return local_url(config.host, config.port)
 
 
 def warm(
@@ -104,7 +104,8 @@ def _asked(url: str, request: dict[str, Any], key: str) -> tuple[str, str]:
         time.sleep(min(10.0, float(answered.get("Retry-After", "1"))))
     if status != 200:
         asked = json.dumps(request["messages"][-1], ensure_ascii=False)[:60]
-        return "failed", f"{asked}: {body['error']['message']}"
+        is_ours = isinstance(body, dict) and isinstance(body.get("error"), dict)
+        return "failed", f"{asked}: {body['error']['message'] if is_ours else f'HTTP {status}'}"
     if "X-Cache" not in answered:
         raise ConfigError("this server keeps no answers", where=url, fix="set serve.cache.store: disk and restart it")
     return str(answered["X-Cache"]), ""

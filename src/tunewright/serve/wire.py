@@ -9,11 +9,11 @@ import time
 import uuid
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from tunewright.core.chat import Message
 from tunewright.models.generate import Sampling
-from tunewright.serve.tools import MOST_TOOLS, CallDelta, EarlierCall, Tool, ToolCall
+from tunewright.serve.tools import MOST_TOOLS, CallDelta, EarlierCall, Received, Tool, ToolCall
 
 MAX_STOP_CHARS = 256
 GREEDY_BELOW = 0.01
@@ -21,13 +21,7 @@ GREEDY_BELOW = 0.01
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 
-class _Received(BaseModel):
-    """What a client sends: exact types, nothing unknown."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class TextPart(_Received):
+class TextPart(Received):
     """One part of a message's content."""
 
     type: Literal["text"]
@@ -45,7 +39,7 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class ChatMessage(_Received):
+class ChatMessage(Received):
     """One turn; `content` is a text or a list of text parts, which are joined as they are. Which turns have calls and
     which answer one is checked in parse.py."""
 
@@ -65,7 +59,7 @@ class ChatMessage(_Received):
         )
 
 
-class StreamOptions(_Received):
+class StreamOptions(Received):
     """`include_usage`: one more chunk with the token counts before the end."""
 
     include_usage: bool = False
@@ -75,7 +69,7 @@ Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
 _Stops = Stop | Annotated[list[Stop], Field(max_length=4)]
 
 
-class ChatRequest(_Received):
+class ChatRequest(Received):
     """The supported fields of a chat request, with OpenAI's defaults."""
 
     model: str

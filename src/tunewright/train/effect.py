@@ -10,7 +10,7 @@ import gc
 import math
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +18,14 @@ from typing import Any, Literal
 import torch
 
 from tunewright.core.chat import Conversation
-from tunewright.models.adapters import load_adapted
+from tunewright.models.adapters import adapted
 from tunewright.models.load import load_model
 from tunewright.models.row_loss import row_losses
 from tunewright.models.tokens import ChatTokenizer, Example
 from tunewright.train.effect_options import MINIMUM_ROWS, EffectConfig
 from tunewright.train.effect_random import randomize, write_random_adapter
 from tunewright.train.effect_rendering import prove_rendering
+from tunewright.train.method import Kind
 
 Verdict = Literal["effect", "no effect shown", "harm shown", "too few rows to tell"]
 RESOLUTION = 1e-4
@@ -38,7 +39,7 @@ class Saved:
 
     base: Path
     folder: Path
-    kind: Literal["adapter", "full"]
+    kind: Kind
     trust_remote_code: bool = False
     packed: bool = True
     tokens_per_batch: int = 2048
@@ -193,47 +194,50 @@ def paired(first: Sequence[float], second: Sequence[float], tokens: Sequence[int
 
 def _adapter(saved: Saved, examples: Sequence[Example], dtype: torch.dtype, seed: int) -> tuple[list[float], ...]:
     """Losses of base, tuned and random; the random adapter is a folder that is opened like the saved one."""
-
-    def opened(folder: Path) -> Callable[[], Any]:
-        return lambda: load_adapted(saved.base, folder, dtype=dtype, trust_remote_code=saved.trust_remote_code)
-
     with tempfile.TemporaryDirectory() as place:
         chance = Path(place) / "adapter"
         write_random_adapter(saved.folder, chance, seed=seed)
-        return (
-            _losses(lambda: _whole(saved, saved.base, dtype), saved, examples, "base"),
-            _losses(opened(saved.folder), saved, examples, "tuned"),
-            _losses(opened(chance), saved, examples, "random"),
-        )
+        base, tuned = _base_and_tuned(saved, examples, dtype)
+        model = adapted(_whole(saved, saved.base, dtype), chance)
+        return base, tuned, _losses(model, saved, examples, "random")
+
+
+def _base_and_tuned(saved: Saved, examples: Sequence[Example], dtype: torch.dtype) -> tuple[list[float], list[float]]:
+    """Losses of the base, then of the same copy with the saved adapter."""
+    model = _whole(saved, saved.base, dtype)
+    base = _losses(model, saved, examples, "base")
+    return base, _losses(adapted(model, saved.folder), saved, examples, "tuned")
 
 
 def _full(saved: Saved, examples: Sequence[Example], dtype: torch.dtype, seed: int) -> tuple[list[float], ...]:
     """Losses of base, tuned and random; the base's copy in memory becomes the random one."""
     base = _whole(saved, saved.base, dtype)
-    base_losses = _losses(lambda: base, saved, examples, "base")
+    base_losses = _losses(base, saved, examples, "base")
     tuned_losses = _tuned_losses(base, saved, examples, seed)
-    return base_losses, tuned_losses, _losses(lambda: base, saved, examples, "random")
+    return base_losses, tuned_losses, _losses(base, saved, examples, "random")
 
 
 def _tuned_losses(base: Any, saved: Saved, examples: Sequence[Example], seed: int) -> list[float]:
     """Losses of the whole weights; then `base` is changed at random as much as they were changed."""
     tuned = _whole(saved, saved.folder, base.dtype)
-    found = _losses(lambda: tuned, saved, examples, "tuned")
+    found = _losses(tuned, saved, examples, "tuned")
     randomize(base, tuned, seed=seed)
     return found
 
 
 def _whole(saved: Saved, folder: Path, dtype: torch.dtype) -> Any:
-    return load_model(folder, dtype=dtype, trust_remote_code=saved.trust_remote_code)
-
-
-def _losses(open_model: Callable[[], Any], saved: Saved, examples: Sequence[Example], name: str) -> list[float]:
-    """Opens a model, asks it, and lets it go before the next one."""
-    label = f"effect: loss of {name}"
-    found = row_losses(
-        open_model(), examples, tokens_per_batch=saved.tokens_per_batch, packed=saved.packed, label=label
-    )
+    """The model in `folder`; one that nobody needs any more is let go first."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return found
+    return load_model(folder, dtype=dtype, trust_remote_code=saved.trust_remote_code)
+
+
+def _losses(model: Any, saved: Saved, examples: Sequence[Example], name: str) -> list[float]:
+    return row_losses(
+        model,
+        examples,
+        tokens_per_batch=saved.tokens_per_batch,
+        packed=saved.packed,
+        label=f"effect: loss of {name}",
+    )

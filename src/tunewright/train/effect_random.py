@@ -11,7 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-_FILE = "adapter_model.safetensors"
+from tunewright.models.adapters import WEIGHTS
+
 _AROUND_ZERO = ("lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "prompt_embeddings")
 _AROUND_ONE = ("ia3_l",)
 _MOST = 2.0
@@ -26,14 +27,14 @@ def write_random_adapter(adapter: Path, target: Path, *, seed: int) -> None:
     LoRA whose parts cancel each other (PiSSA's) gets a smaller B, where noise would change the weights far more.
     """
     shutil.copytree(adapter, target, ignore=shutil.ignore_patterns("*.safetensors"))
-    with safe_open(str(adapter / _FILE), framework="pt") as handle:
+    with safe_open(str(adapter / WEIGHTS), framework="pt") as handle:
         metadata = handle.metadata()
     generator = torch.Generator().manual_seed(seed)
-    tensors = load_file(str(adapter / _FILE))
+    tensors = load_file(str(adapter / WEIGHTS))
     made = {name: _random_like(name, tensors[name], generator) for name in sorted(tensors)}
     for name in [name for name in made if name.endswith("lora_B.weight")]:
         _bound(name, made, tensors)
-    save_file(made, str(target / _FILE), metadata=metadata)
+    save_file(made, str(target / WEIGHTS), metadata=metadata)
 
 
 def _bound(name: str, made: dict[str, Tensor], trained: dict[str, Tensor]) -> None:

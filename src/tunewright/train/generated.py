@@ -7,8 +7,7 @@ stages do not meet.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from tunewright.core.chat import Conversation, Message
 from tunewright.core.errors import ConfigError
 from tunewright.core.scoring import Measured, Sample
 from tunewright.models.generate import Request, Sampling, generate
+from tunewright.models.packing import PLAIN, attending
 from tunewright.models.template import tools_of
 from tunewright.models.tokens import ChatTokenizer
 from tunewright.train.config import VALIDATION_LOSS, GeneratedEvaluation
@@ -60,7 +60,7 @@ class GeneratedScores:
 
     def __call__(self, model: Any) -> list[Measured]:
         """The metrics of the model's greedy answers. model: in evaluation mode; its attention is put back after."""
-        with plain_attention(model):
+        with attending(model, PLAIN):
             requests = generate(
                 model,
                 self._tokenizer,
@@ -109,17 +109,6 @@ def prepare(
             fix=f"known: {', '.join(known)}",
         )
     return scores
-
-
-@contextmanager
-def plain_attention(model: Any) -> Iterator[None]:
-    """Inside, the model attends as for generation (a cache, a padding mask), whatever it trains with."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation("sdpa")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
 
 
 def _prompt(tokenizer: ChatTokenizer, messages: Sequence[Message], row: Conversation) -> list[int]:

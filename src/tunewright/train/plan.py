@@ -15,6 +15,7 @@ from tunewright.models.tokens import Example
 Steps = list[list[int]]
 """Row indices of each optimizer step."""
 DEFAULT_EPOCHS = 3.0
+DEFAULT_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ def plan_steps(
     while len(cuts) < passes and (not steps or len(planned) < steps):
         order = list(range(len(examples)))
         generator.shuffle(order)
-        cut = _by_tokens(order, sizes, tokens_per_step) if tokens_per_step else _by_rows(order, rows_per_step or 32)
+        rows = rows_per_step or DEFAULT_ROWS
+        cut = _by_tokens(order, sizes, tokens_per_step) if tokens_per_step else _by_rows(order, rows)
         share = min(1.0, passes - len(cuts))
         planned += cut[: max(1, round(len(cut) * share))]
         cuts.append(len(cut))

@@ -19,8 +19,8 @@ from tunewright.train.plan import StepPlan, plan_steps
 
 @dataclass(frozen=True)
 class Rows:
-    """held_out: the validation split as conversations. limit: tokens of the longest row. is_augmented: whether the data
-    stage enlarged the training split."""
+    """held_out: the validation split as conversations. is_augmented: whether the data stage enlarged the training
+    split."""
 
     held_out: list[Conversation]
     training: list[Example]
@@ -28,7 +28,6 @@ class Rows:
     plan: StepPlan
     scores: GeneratedScores | None
     tokenizer: ChatTokenizer
-    limit: int
     is_augmented: bool
 
     def tokens(self) -> list[int]:
@@ -52,24 +51,24 @@ def load_rows(
     config: TrainConfig,
     data: Artifact,
     *,
+    tokenizer: ChatTokenizer,
     tokenizer_from: Path,
     max_length: int,
     seed: int,
     exam: GeneratedExam | None,
 ) -> Rows:
-    """Tokenizes the splits and plans the steps. max_length: tokens that a row may have. Raises ArtifactError for a
-    split without a trained row, ConfigError where the exam does not fit."""
-    tokenizer = ChatTokenizer.load(tokenizer_from)
-    limit = max_length
-    cache = token_cache(workspace, tokenizer, tokenizer_from, max_length=limit, label="train")
-    training, validation = (_examples(data, split, tokenizer, limit, cache) for split in ("train", "validation"))
+    """Tokenizes the splits and plans the steps. tokenizer_from: the folder of `tokenizer`; max_length: tokens that a
+    row may have. Raises ArtifactError for a split without a trained row, ConfigError where the exam does not fit.
+    """
+    cache = token_cache(workspace, tokenizer, tokenizer_from, max_length=max_length, label="train")
+    training, validation = (_examples(data, split, tokenizer, max_length, cache) for split in ("train", "validation"))
     held_out = [Conversation.from_row(row) for row in data.jsonl("validation.jsonl")]
     scores = generated.prepare(
         exam,
         config.evaluate_generated,
         held_out,
         tokenizer,
-        max_length=limit,
+        max_length=max_length,
         seed=seed,
         objective=config.objective,
     )
@@ -87,15 +86,16 @@ def load_rows(
         ),
         scores=scores,
         tokenizer=tokenizer,
-        limit=limit,
         is_augmented=bool(data.manifest.config.get("data", {}).get("augment")),
     )
 
 
-def _examples(data: Artifact, split: str, tokenizer: ChatTokenizer, limit: int, cache: TokenCache) -> list[Example]:
+def _examples(
+    data: Artifact, split: str, tokenizer: ChatTokenizer, max_length: int, cache: TokenCache
+) -> list[Example]:
     def tokenized() -> list[Example]:
         conversations = (Conversation.from_row(row) for row in data.jsonl(f"{split}.jsonl"))
-        return [e for conversation in conversations for e in tokenizer.examples(conversation, max_length=limit)]
+        return [e for conversation in conversations for e in tokenizer.examples(conversation, max_length=max_length)]
 
     found = cache.examples(data.file(f"{split}.jsonl"), tokenized)
     if not found:

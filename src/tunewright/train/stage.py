@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def _train(job: _Job, data: Artifact, exam: GeneratedExam | None) -> None:
         job.output.workspace,
         job.config,
         data,
+        tokenizer=tokenizer,
         tokenizer_from=job.base,
         max_length=longest - job.method.extra_positions,
         seed=job.seed,
@@ -171,14 +173,10 @@ def _seal(output: Output) -> Artifact:
 def _callbacks(job: _Job, rows: Rows, step: int) -> Sequence[Any]:
     """step: after which the training goes on."""
     config, output = job.config, job.output
-
-    def advise(found: watch.Overfitting) -> str:
-        return _advice(job, rows, found)
-
     logs = output.path.parent.parent / trackers.TENSORBOARD / output.path.name
     return [
         *([callbacks.EarlyStop(config.early_stopping.patience)] if config.early_stopping else []),
-        callbacks.WarnOfOverfitting(output.events, advise),
+        callbacks.WarnOfOverfitting(output.events, partial(_advice, job, rows)),
         callbacks.WholeCheckpoints(config.keep_checkpoints),
         *trackers.callbacks(config.report_to, logs, after_step=step),
     ]

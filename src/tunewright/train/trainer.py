@@ -92,9 +92,9 @@ class PackedTrainer(Trainer):
             loss = self._micro_loss(model, group) / trained
             self.accelerator.backward(loss)
             losses.append(loss.detach())
-        total = torch.stack(losses).sum()
-        self._check(model, groups, torch.stack(losses).tolist())
-        return total
+        found = torch.stack(losses)
+        self._check(model, groups, found.tolist())
+        return found.sum()
 
     def _check(self, model: Any, groups: list[list[Example]], losses: list[float]) -> None:
         step = self.state.global_step + 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from tunewright.core.errors import ConfigError
 from tunewright.core.events import say
 from tunewright.core.runs import Artifact, Workspace
 from tunewright.verbs.opened import Opened, open_project
+from tunewright.verbs.printed import print_result
 
 
 def advise(arguments: Arguments) -> int:
@@ -35,9 +34,7 @@ def advise(arguments: Arguments) -> int:
         target = Path(arguments.write)
         kept = edit.write(opened.file, target, project, found.proposal.train, arguments.overrides)
         say(f"advise: wrote {target}" + ("" if kept else "; its comments could not be kept"))
-    value = {**found.dump(opened.file.name), "sweep": swept}
-    text = json.dumps(value, ensure_ascii=False, indent=2) if "--json" in arguments.flags else "\n\n".join(shown)
-    sys.stdout.write(text + "\n")
+    print_result(arguments, {**found.dump(opened.file.name), "sweep": swept}, "\n\n".join(shown))
     return 0
 
 
@@ -83,12 +80,11 @@ def compare_runs(arguments: Arguments, workspace: Workspace) -> int:
     """Two runs side by side."""
     from tunewright.advise import compare
 
-    named = [word for word in arguments.words if not word.endswith((".yaml", ".yml"))]
+    named = arguments.names()
     if len(named) != 2:
         raise ConfigError(
             "`runs compare` takes two runs", fix="tunewright runs compare PROJECT.yaml 1 2, or two artifacts' folders"
         )
     found = compare.compare(*(compare.find(workspace, name) for name in named), workspace=workspace)
-    text = json.dumps(found, ensure_ascii=False, indent=2) if "--json" in arguments.flags else compare.text(found)
-    sys.stdout.write(text + "\n")
+    print_result(arguments, found, compare.text(found))
     return 0

@@ -33,16 +33,17 @@ def data(arguments: Arguments) -> int:
     try:
         return run_stage(arguments, "data")
     except GateError as error:
-        _show_failed(arguments, Path(error.where))
+        if error.folder is not None:
+            _show_failed(arguments, error.folder)
         raise
 
 
-def _show_failed(arguments: Arguments, place: Path) -> None:
-    """The table of an artifact whose gate did not pass: which rows, and why. place: a file in it."""
+def _show_failed(arguments: Arguments, folder: Path) -> None:
+    """The table of an artifact whose gate did not pass: which rows, and why."""
     from tunewright.data.table import table
 
-    report = place.with_name("report.json")
-    if report.is_file() and "--json" not in arguments.flags:
+    report = folder / "report.json"
+    if "--json" not in arguments.flags:
         sys.stdout.write(table(json.loads(report.read_text(encoding="utf-8"))))
         say(f"data: {report.with_suffix('.html')} shows more")
 

@@ -56,7 +56,7 @@ def _row(workspace: Workspace, path: Path) -> dict[str, Any]:
 
 
 def _show(arguments: Arguments, workspace: Workspace) -> int:
-    named = [Path(word) for word in arguments.words if not word.endswith((".yaml", ".yml"))]
+    named = [Path(word) for word in arguments.names()]
     if not named:
         raise ConfigError("`runs show` needs an artifact's folder", fix="`tunewright runs list` prints them")
     path = named[0] if named[0].is_dir() else workspace.root / named[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.cli import Arguments
-from tunewright.core import files
+from tunewright.core import files, manifest
 from tunewright.core.config import Lines, apply_overrides, validate
 from tunewright.core.errors import ConfigError, MissingExtraError
 from tunewright.core.events import say
@@ -96,7 +96,7 @@ def _config(overrides: list[str]) -> RateConfig:
 
 def _inputs(arguments: Arguments) -> _Inputs:
     stores = [Path(word) for word in arguments.words if word.endswith(".sqlite")]
-    answers = [Path(word) for word in arguments.words if not word.endswith((".sqlite", ".yaml", ".yml"))]
+    answers = [Path(word) for word in arguments.names() if not word.endswith(".sqlite")]
     projects = len(arguments.words) - len(stores) - len(answers)
     if len(stores) > 1:
         raise ConfigError(f"one store at a time, not {len(stores)}")
@@ -121,7 +121,7 @@ def _inputs(arguments: Arguments) -> _Inputs:
 
 def _beside(folder: Path) -> Path:
     """Beside the files; never inside a sealed artifact."""
-    sealed = (folder / "manifest.json").exists()
+    sealed = (folder / manifest.NAME).exists()
     return folder.parent.parent / "rating" / f"{folder.name}.sqlite" if sealed else folder / STORE
 
 

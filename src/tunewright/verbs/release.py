@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +10,7 @@ from tunewright.core import files
 from tunewright.core.errors import ConfigError
 from tunewright.core.events import say
 from tunewright.verbs.opened import Opened, open_project
+from tunewright.verbs.printed import print_result
 
 if TYPE_CHECKING:
     from tunewright.release.candidate import Candidate
@@ -31,21 +30,23 @@ def promote(arguments: Arguments) -> int:
         return _verify(arguments, opened)
     if "--history" in asked:
         entries = history.read(opened.workspace)
-        _print(arguments, [entry.model_dump(mode="json") for entry in entries], moving.listing(entries))
+        print_result(arguments, [entry.model_dump(mode="json") for entry in entries], moving.listing(entries))
         return 0
     if "--rollback" in asked:
         done = moving.rollback(opened.workspace, moving.signed(arguments.by, arguments.why, verb="promote --rollback"))
-        _print(arguments, _dumped(done), done.text)
+        print_result(arguments, _dumped(done), done.text)
         return 0
     return _promote(arguments, opened)
 
 
 def _promote(arguments: Arguments, opened: Opened) -> int:
-    from tunewright.release import candidate, checks
+    from tunewright.release import candidate, checks, history
     from tunewright.release import promote as moving
 
     is_dry = "--dry-run" in arguments.flags
     who = None if is_dry else moving.signed(arguments.by, arguments.why, verb="promote")
+    if not is_dry:
+        history.settle(opened.workspace)
     chosen = candidate.find(opened.workspace, arguments.from_directory)
     place = opened.workspace.relative(chosen.artifact.path)
     say(f"promote: {place} ({chosen.variant})")
@@ -55,12 +56,12 @@ def _promote(arguments: Arguments, opened: Opened) -> int:
     checks.require(found, where=f"{place} ({chosen.variant})")
     if who is None:
         text = f"{place} ({chosen.variant}) may be promoted: {len(found.passed)} checks passed\n"
-        _print(arguments, {"artifact": place, "passed": found.passed}, text + "\n".join(found.sentences))
+        print_result(arguments, {"artifact": place, "passed": found.passed}, text + "\n".join(found.sentences))
         return 0
     done = moving.promote(opened.workspace, opened.config, chosen, found, who)
     if done.entry is not None and not done.missing:
         moving.write_notes(opened.workspace, _notes(opened, chosen))
-    _print(arguments, _dumped(done), done.text)
+    print_result(arguments, _dumped(done), done.text)
     return 0
 
 
@@ -96,7 +97,7 @@ def _verify(arguments: Arguments, opened: Opened) -> int:
             f"promoted: {current.artifact} ({current.variant}) since {current.since:%Y-%m-%d %H:%M} by {current.by}, "
             "every file as it was sealed"
         )
-    _print(arguments, {"faults": faults, "current": current.model_dump(mode="json") if current else None}, text)
+    print_result(arguments, {"faults": faults, "current": current.model_dump(mode="json") if current else None}, text)
     return 3 if faults else 0
 
 
@@ -105,7 +106,7 @@ def adopt(arguments: Arguments) -> int:
     from tunewright.release import adopt as adopting
 
     opened = open_project(arguments)
-    named = [word for word in arguments.words if not word.endswith((".yaml", ".yml"))]
+    named = arguments.names()
     if len(named) != 1:
         raise ConfigError(f"`adopt` takes one folder, not {len(named)}", fix="tunewright adopt out/checkpoint-60")
     if arguments.template not in (None, "adopt"):
@@ -120,7 +121,7 @@ def adopt(arguments: Arguments) -> int:
     place = opened.workspace.relative(done.path)
     facts = done.manifest.facts
     text = "\n".join([f"adopted {facts['adopted']['folder']} ({facts['adopted']['tool']}) as {place}", *facts["notes"]])
-    _print(arguments, {"artifact": place, **facts}, text)
+    print_result(arguments, {"artifact": place, **facts}, text)
     return 0
 
 
@@ -129,7 +130,7 @@ def export(arguments: Arguments) -> int:
     from tunewright.release import export as exporting
 
     opened = open_project(arguments)
-    named = [word for word in arguments.words if not word.endswith((".yaml", ".yml"))]
+    named = arguments.names()
     if len(named) != 1:
         raise ConfigError(f"`export` takes one folder to write, not {len(named)}", fix="tunewright export out/bot-v1")
     written = exporting.export(
@@ -141,7 +142,7 @@ def export(arguments: Arguments) -> int:
     )
     size = files.human_bytes(sum(record["bytes"] for record in written["files"]))
     notes = "".join(f"\n{note}" for note in written["notes"])
-    _print(arguments, written, f"wrote {named[0]}: {written['form']} of {written['artifact']}, {size}{notes}")
+    print_result(arguments, written, f"wrote {named[0]}: {written['form']} of {written['artifact']}, {size}{notes}")
     return 0
 
 
@@ -151,9 +152,3 @@ def _dumped(done: Any) -> dict[str, Any]:
         "current": done.current.model_dump(mode="json") if done.current else None,
         "missing_approvals": done.missing,
     }
-
-
-def _print(arguments: Arguments, value: object, text: str) -> None:
-    if "--json" in arguments.flags:
-        text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    sys.stdout.write(text + "\n")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +10,7 @@ from tunewright.cli import Arguments
 from tunewright.core.errors import ConfigError, TunewrightError
 from tunewright.core.events import say
 from tunewright.verbs.opened import open_project
+from tunewright.verbs.printed import print_result
 
 
 def serve(arguments: Arguments) -> int:
@@ -26,7 +25,7 @@ def _warm(arguments: Arguments) -> int:
     """Asks the running server frequent questions, so that it keeps the answers."""
     from tunewright.serve import warm
 
-    names = [word for word in arguments.words if not word.endswith((".yaml", ".yml"))]
+    names = arguments.names()
     if not names:
         raise ConfigError("`serve warm` needs a file of questions", fix="tunewright serve warm questions.jsonl")
     requests = [request for name in names for request in warm.read_questions(Path(name))]
@@ -42,7 +41,7 @@ def _warm(arguments: Arguments) -> int:
     text = f"{done.new} answers generated and kept, {done.known} were there"
     if done.skipped:
         text += f", {done.skipped} not kept: they are drawn at a temperature without a seed"
-    _print(arguments, asdict(done), text)
+    print_result(arguments, asdict(done), text)
     if done.failed:
         raise TunewrightError(f"{len(done.failed)} questions were refused\n  " + "\n  ".join(done.failed[:10]))
     return 0
@@ -59,7 +58,7 @@ def _top(arguments: Arguments) -> int:
         frequent.write(Path(arguments.write), found)
         say(f"serve: wrote {arguments.write}")
     lines = [f"{question.count:>6}  {' '.join(question.text.split())}" for question in found]
-    _print(arguments, [asdict(question) for question in found], "\n".join(lines))
+    print_result(arguments, [asdict(question) for question in found], "\n".join(lines))
     return 0
 
 
@@ -84,9 +83,3 @@ def _worker(arguments: Arguments) -> int:
             jobs=config.jobs,
         )
     )
-
-
-def _print(arguments: Arguments, value: object, text: str) -> None:
-    if "--json" in arguments.flags:
-        text = json.dumps(value, ensure_ascii=False, indent=2)
-    sys.stdout.write(text + "\n")

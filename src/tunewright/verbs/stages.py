@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
-
 from tunewright import pipeline
 from tunewright.cli import Arguments
 from tunewright.core.events import say
 from tunewright.core.runs import Artifact
 from tunewright.pipeline import Stages
 from tunewright.verbs.opened import Opened, open_project
+from tunewright.verbs.printed import print_result
 
 
 def run(arguments: Arguments) -> int:
@@ -18,13 +16,13 @@ def run(arguments: Arguments) -> int:
     opened = open_project(arguments)
     plan = pipeline.plan(opened.config, opened.workspace)
     if "--dry-run" in arguments.flags:
-        _print(arguments, {"stages": plan.stages, "disk_bytes": plan.disk_bytes}, plan.text())
+        print_result(arguments, {"stages": plan.stages, "disk_bytes": plan.disk_bytes}, plan.text())
         return 0
     say(plan.text())
     summary, text = pipeline.run(
         opened.config, opened.workspace, project_file=opened.file.name, keep_going="--keep-going" in arguments.flags
     )
-    _print(arguments, summary, text)
+    print_result(arguments, summary, text)
     return 0
 
 
@@ -58,7 +56,7 @@ def serve(arguments: Arguments) -> int:
         from tunewright.serve import choose
 
         chosen = choose.choose(opened.workspace, config.model, source_directory=arguments.from_directory)
-        _print(arguments, {"artifact": str(chosen.artifact.path), "variant": chosen.variant}, chosen.sentence)
+        print_result(arguments, {"artifact": str(chosen.artifact.path), "variant": chosen.variant}, chosen.sentence)
         return 0
     stage.run(opened.workspace, config.serve, model=config.model, source=arguments.from_directory)
     return 0
@@ -78,11 +76,11 @@ def run_stage(arguments: Arguments, name: str) -> int:
     opened = open_project(arguments)
     if "--dry-run" in arguments.flags:
         plan = pipeline.plan(opened.config, opened.workspace, only=name)
-        _print(arguments, {"stages": plan.stages, "disk_bytes": plan.disk_bytes}, plan.text())
+        print_result(arguments, {"stages": plan.stages, "disk_bytes": plan.disk_bytes}, plan.text())
         return 0
     stages = Stages(opened.config, opened.workspace, opened.file.name)
     artifact = stages.run(name, _inputs(opened, name))
-    _print(arguments, {"artifact": str(artifact.path), **artifact.manifest.facts}, pipeline.table(artifact))
+    print_result(arguments, {"artifact": str(artifact.path), **artifact.manifest.facts}, pipeline.table(artifact))
     say(f"{name}: {opened.workspace.relative(artifact.path)}")
     return 0
 
@@ -98,9 +96,3 @@ def _inputs(opened: Opened, name: str) -> dict[str, Artifact]:
         found[stage] = finished[-1] if name == "report" and finished else opened.artifact(stage)
         say(f"{name}: uses {opened.workspace.relative(found[stage].path)}")
     return found
-
-
-def _print(arguments: Arguments, value: object, text: str) -> None:
-    if "--json" in arguments.flags:
-        text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
-    sys.stdout.write(text + "\n")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -128,3 +130,13 @@ def test_unreadable_weights_are_an_artifact_error(tiny: Path, tmp_path: Path) ->
     (tmp_path / "config.json").write_text((tiny / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
     with pytest.raises(ArtifactError, match="cannot be loaded in 4 bits"):
         adapters_base.load_base(tmp_path, bits=4, dtype=torch.float32)
+
+
+@installed
+def test_what_every_model_must_show_is_asked_of_it_too(tiny: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "endless"))
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings["chat_template"] = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] }}{% endfor %}"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    with pytest.raises(ArtifactError, match="the template writes no end token behind turn 2"):
+        adapters_base.load_base(folder, bits=4, dtype=torch.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,15 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 from tunewright.core.chat import Message
+from tunewright.core.text.nested import rewrite
 from tunewright.core.text.pii import find_pii
 from tunewright.core.text.spans import Span, mask, placeholder
 from tunewright.data.draft import Draft, Masked
 from tunewright.data.findings import Note, Rejection
 from tunewright.data.rules.options import PersonalKind, RedactOptions
-from tunewright.data.rules.strings import rewrite, rewrite_calls, texts_of
+from tunewright.data.rules.strings import rewrite_calls, texts_of
 
 _NUMBERED = re.compile("<[A-Z_]+_[0-9]+>")
-_ESCAPED = re.compile(r"\\.")
 
 
 class Redact:
@@ -88,12 +87,7 @@ class _Masking:
             return text
         self.counts.update(span.kind for span in spans)
         self.total += len(spans)
-        bare = _bare_in_json(text, spans)
-        return mask(
-            text,
-            spans,
-            label=lambda span, found: f'"{self._label(span, found)}"' if span in bare else self._label(span, found),
-        )
+        return mask(text, spans, label=self._label)
 
     def _label(self, span: Span, original: str) -> str:
         if self._taken is None:
@@ -107,17 +101,6 @@ class _Masking:
         self._taken.add(label)
         self._labels[span.kind, original] = label
         return label
-
-
-def _bare_in_json(text: str, spans: Sequence[Span]) -> set[Span]:
-    """Spans that are numbers of a JSON text (a tool's result): their placeholder needs quotes."""
-    if not text.lstrip().startswith(("{", "[")):
-        return set()
-    try:
-        json.loads(text)
-    except ValueError:
-        return set()
-    return {span for span in spans if _ESCAPED.sub("", text[: span.start]).count('"') % 2 == 0}
 
 
 def _rewritten(metadata: dict[str, Any], key: str, masking: _Masking) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import orjson
 
-from tunewright.core.chat import Conversation
 from tunewright.core.errors import ConfigError
 from tunewright.data.collection import seldom_collected
 from tunewright.data.config import SplitConfig
@@ -16,7 +15,7 @@ from tunewright.data.draft import metadata_value
 from tunewright.data.gather import Gathered
 from tunewright.data.splits.assign import Split, assign, drawn
 from tunewright.data.splits.documents import Document
-from tunewright.data.splits.leakage import document, row_document
+from tunewright.data.splits.leakage import row_document
 from tunewright.data.tokens.check import RowTokens, table
 from tunewright.data.tokens.columns import TokenColumns
 
@@ -86,9 +85,9 @@ def _tokens(rows: Gathered, splits: Assigned, name: str) -> list[RowTokens]:
     return [rows.tokens[row] for row, split in enumerate(splits) if split == name]
 
 
-def document_of(conversation: Conversation, group_by: str | None) -> Document:
-    """A row as the leakage table reads it."""
-    return document(conversation, metadata_value(conversation.metadata, group_by) if group_by else None)
+def document_of(row: Mapping[str, Any], group_by: str | None) -> Document:
+    """A sealed row as the leakage table reads it."""
+    return row_document(row, metadata_value(row["metadata"], group_by) if group_by else None)
 
 
 class Documents:
@@ -102,11 +101,8 @@ class Documents:
         return len(self._rows)
 
     def __getitem__(self, position: int) -> Document:
-        return self._document(self._spool.row(self._rows[position]))
+        return document_of(self._spool.row(self._rows[position]), self._group_by)
 
     def __iter__(self) -> Iterator[Document]:
-        return (self._document(orjson.loads(line)) for line in self._spool.lines(self._rows))
-
-    def _document(self, row: dict[str, Any]) -> Document:
-        key = self._group_by
-        return row_document(row, metadata_value(row["metadata"], key) if key else None)
+        lines = self._spool.lines(self._rows)
+        return (document_of(orjson.loads(line), self._group_by) for line in lines)

@@ -12,7 +12,7 @@ from tunewright.core.errors import MissingExtraError
 from tunewright.core.scoring import Floats, Measured, Sample
 from tunewright.evaluate.config import BleuOptions
 from tunewright.evaluate.metrics.characters import han_share
-from tunewright.evaluate.rows import matches
+from tunewright.evaluate.rows import applying, empty_answers, matches
 
 VERSION = 1
 HAN_SHARE = 0.2
@@ -41,7 +41,7 @@ class Bleu:
         """Scores the samples that apply; none at all gives an empty list. An empty prediction matches nothing."""
         from sacrebleu.metrics.bleu import BLEU
 
-        rows = [sample for sample in samples if self.applies(sample.metadata)]
+        rows = applying(samples, self.applies)
         if not rows:
             return []
         tokenize = "zh" if han_share(row.reference for row in rows) >= HAN_SHARE else "13a"
@@ -50,8 +50,7 @@ class Bleu:
         for row in rows:
             one = scorer.sentence_score(row.prediction, [row.reference])
             statistics.append([*one.counts, *one.totals, one.sys_len, one.ref_len])
-        empty = sum(not row.prediction.strip() for row in rows)
-        signature = f"{scorer.get_signature()}|empty:{empty}"
+        signature = f"{scorer.get_signature()}|empty:{empty_answers(rows)}"
         return [Measured("bleu", VERSION, np.array(statistics, float), corpus_bleu, unit="points", signature=signature)]
 
 

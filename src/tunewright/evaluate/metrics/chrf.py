@@ -10,7 +10,7 @@ import numpy as np
 
 from tunewright.core.scoring import Floats, Measured, Sample
 from tunewright.evaluate.metrics.options import ChrfOptions
-from tunewright.evaluate.rows import matches
+from tunewright.evaluate.rows import applying, empty_answers, matches
 
 VERSION = 1
 ORDER = 6
@@ -35,12 +35,11 @@ class Chrf:
 
     def measure(self, samples: Sequence[Sample]) -> list[Measured]:
         """Scores the samples that apply; none at all gives an empty list. An empty prediction matches nothing."""
-        rows = [sample for sample in samples if self.applies(sample.metadata)]
+        rows = applying(samples, self.applies)
         if not rows:
             return []
         statistics = np.array([gram_counts(row.prediction, row.reference) for row in rows], dtype=float)
-        empty = sum(not row.prediction.strip() for row in rows)
-        signature = f"{SIGNATURE}|empty:{empty}"
+        signature = f"{SIGNATURE}|empty:{empty_answers(rows)}"
         return [Measured("chrf", VERSION, statistics, corpus_chrf, unit="points", signature=signature)]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from tunewright.core.scoring import Measured, Sample, mean_of_rows
 from tunewright.evaluate.metrics.options import CompatOptions
 from tunewright.evaluate.metrics.rouge import common_subsequence
-from tunewright.evaluate.rows import matches
+from tunewright.evaluate.rows import applying, matches
 
 VERSION = 1
 BLEU_SIGNATURE = "as LLaMA-Factory|nltk sentence BLEU|characters|order:4|smooth:method3|mean:rows"
@@ -44,7 +44,7 @@ class Compat:
     def measure(self, samples: Sequence[Sample]) -> list[Measured]:
         """Scores the samples that apply; none at all gives an empty list. Each row is rounded to 4 decimals, as
         there."""
-        rows = [sample for sample in samples if self.applies(sample.metadata)]
+        rows = applying(samples, self.applies)
         if not rows:
             return []
         scores = {"compat.bleu4": [bleu4(row.prediction, row.reference) for row in rows]}

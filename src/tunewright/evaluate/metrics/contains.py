@@ -10,7 +10,7 @@ from tunewright.core.scoring import Measured, Sample
 from tunewright.evaluate.metrics.characters import comparable
 from tunewright.evaluate.metrics.counts import expected, rate
 from tunewright.evaluate.metrics.options import ContainsOptions
-from tunewright.evaluate.rows import matches
+from tunewright.evaluate.rows import applying, empty_answers, matches
 
 VERSION = 1
 
@@ -33,7 +33,7 @@ class Contains:
     def measure(self, samples: Sequence[Sample]) -> list[Measured]:
         """Scores the samples that apply; none at all gives an empty list. A row that expects nothing is wrong, and
         counted in the signature."""
-        rows = [sample for sample in samples if self.applies(sample.metadata)]
+        rows = applying(samples, self.applies)
         if not rows:
             return []
         wanted = [_texts(expected(row, self.options.answer)) for row in rows]
@@ -42,9 +42,10 @@ class Contains:
             bool(texts) and enough(stands_in(text, comparable(row.prediction)) for text in texts)
             for row, texts in zip(rows, wanted, strict=True)
         ]
-        empty = sum(not row.prediction.strip() for row in rows)
         nothing = sum(not texts for texts in wanted)
-        signature = f"compared:nfkc+casefold+spaces|whole words|wanted:{self.options.wanted}|empty:{empty}"
+        signature = (
+            f"compared:nfkc+casefold+spaces|whole words|wanted:{self.options.wanted}|empty:{empty_answers(rows)}"
+        )
         return [rate("contains", VERSION, outcomes, signature=f"{signature}|rows that expect nothing:{nothing}")]
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tunewright.core.scoring import Floats, Measured, Sample, mean_of_rows
+from tunewright.evaluate.rows import metadata_at
 
 
 def rate(
@@ -30,17 +31,6 @@ def ratio_of_sums(statistics: Floats) -> Floats:
     sums = statistics.sum(axis=1)
     found: Floats = np.where(sums[:, 1] > 0, sums[:, 0] / np.maximum(sums[:, 1], 1e-300), 1.0)
     return found
-
-
-def metadata_at(metadata: Mapping[str, Any], key: str) -> Any:
-    """Whatever stands at `key` (`metadata.slots`, `metadata.customer.tier`), None where nothing does."""
-    path = key.removeprefix("metadata.")
-    if path in metadata:
-        return metadata[path]
-    value: Any = metadata
-    for part in path.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
 
 
 def expected(sample: Sample, key: str) -> Any:

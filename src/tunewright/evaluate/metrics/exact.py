@@ -9,7 +9,7 @@ from tunewright.core.scoring import Measured, Sample
 from tunewright.evaluate.metrics.characters import comparable
 from tunewright.evaluate.metrics.counts import expected, rate
 from tunewright.evaluate.metrics.options import ExactOptions
-from tunewright.evaluate.rows import matches
+from tunewright.evaluate.rows import applying, empty_answers, matches
 
 VERSION = 1
 
@@ -31,11 +31,11 @@ class Exact:
 
     def measure(self, samples: Sequence[Sample]) -> list[Measured]:
         """Scores the samples that apply; none at all gives an empty list. An empty prediction is wrong."""
-        rows = [sample for sample in samples if self.applies(sample.metadata)]
+        rows = applying(samples, self.applies)
         if not rows:
             return []
         said = [comparable(row.prediction) for row in rows]
         right = [comparable(str(expected(row, self.options.answer))) for row in rows]
         outcomes = [bool(ours) and ours == theirs for ours, theirs in zip(said, right, strict=True)]
-        signature = f"compared:nfkc+casefold+spaces+edges|empty:{sum(not row.prediction.strip() for row in rows)}"
+        signature = f"compared:nfkc+casefold+spaces+edges|empty:{empty_answers(rows)}"
         return [rate("exact", VERSION, outcomes, signature=signature)]

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tunewright.core.scoring import Aggregate, Floats, Measured, Sample, mean_of_rows
+from tunewright.core.scoring import Aggregate, Floats, Measured, Sample
 from tunewright.evaluate.config import IntentOptions
 from tunewright.evaluate.labels import NORMALIZATION, has_label, normalize
 from tunewright.evaluate.metrics.confusion import UNPARSEABLE, Confusion, confusion
-from tunewright.evaluate.rows import metadata_value
+from tunewright.evaluate.metrics.counts import rate
+from tunewright.evaluate.rows import applying, metadata_value
 
 VERSION = 2
 """2: out-of-scope recall and false accepts apart."""
@@ -46,7 +47,7 @@ class Intent:
 
         An answer that is not exactly one known label is wrong, and counted as unparseable.
         """
-        rows = [sample for sample in samples if self.applies(sample.metadata)]
+        rows = applying(samples, self.applies)
         if not rows:
             return []
         truth = [normalize(metadata_value(row.metadata, self.options.label) or "") for row in rows]
@@ -58,16 +59,20 @@ class Intent:
         signature = f"labels:{len(known)}|compared:{NORMALIZATION}"
         free = f"generation:greedy|{signature}|unparseable:{int(unparseable.sum())}"
         found = [
-            _yes_no("intent.accuracy", said == right, free),
+            rate("intent.accuracy", VERSION, said == right, signature=free),
             Measured("intent.macro_f1", VERSION, np.stack([right, said], 1).astype(float), macro_f1(len(known)),
                      signature=f"{free}|mean over labels that occur"),
-            _yes_no("intent.unparseable", unparseable, free, higher_is_better=False),
+            rate("intent.unparseable", VERSION, unparseable, signature=free, higher_is_better=False),
         ]  # fmt: skip
         found += self._out_of_scope(truth, [normalize(row.prediction) for row in rows], known)
         choices = [row.choice for row in rows if row.choice is not None]
         if len(choices) == len(rows):
             chosen = np.array([place.get(normalize(choice), len(known)) for choice in choices])
-            found.append(_yes_no("intent_choice.accuracy", chosen == right, f"generation:constrained|{signature}"))
+            found.append(
+                rate(
+                    "intent_choice.accuracy", VERSION, chosen == right, signature=f"generation:constrained|{signature}"
+                )
+            )
         return found
 
     def _out_of_scope(self, truth: Sequence[str], said: Sequence[str], known: Sequence[str]) -> list[Measured]:
@@ -79,16 +84,16 @@ class Intent:
             return []
         inside = set(known) - outside
         signature = f"out of scope:{','.join(sorted(outside & set(truth)))}"
-        recognized = np.array([answer in outside for answer in answers])
-        accepted = np.array([answer in inside for answer in answers])
+        recognized = [answer in outside for answer in answers]
+        accepted = [answer in inside for answer in answers]
         return [
-            _yes_no("intent.out_of_scope_recall", recognized, signature),
-            _yes_no("intent.false_accept", accepted, signature, higher_is_better=False),
+            rate("intent.out_of_scope_recall", VERSION, recognized, signature=signature),
+            rate("intent.false_accept", VERSION, accepted, signature=signature, higher_is_better=False),
         ]
 
     def confusion(self, samples: Sequence[Sample]) -> Confusion:
         """How often each label was answered with which, over the samples that apply."""
-        rows = [sample for sample in samples if self.applies(sample.metadata)]
+        rows = applying(samples, self.applies)
         truth = [normalize(metadata_value(row.metadata, self.options.label) or "") for row in rows]
         known = {*truth, *map(normalize, self.labels)}
         said = [answer if (answer := normalize(row.prediction)) in known else UNPARSEABLE for row in rows]
@@ -104,18 +109,6 @@ class Intent:
             right, said = (metadata_value(sample.metadata, self.options.label) or ""), normalize(sample.prediction)
             found.append({"correct": said == normalize(right), "answer": said, "wanted": normalize(right)})
         return found
-
-
-def _yes_no(metric: str, outcomes: Any, signature: str, *, higher_is_better: bool = True) -> Measured:
-    return Measured(
-        metric,
-        VERSION,
-        outcomes.astype(float)[:, None],
-        mean_of_rows,
-        yes_no=True,
-        higher_is_better=higher_is_better,
-        signature=signature,
-    )
 
 
 def macro_f1(labels: int) -> Aggregate:

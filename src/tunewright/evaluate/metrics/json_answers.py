@@ -16,10 +16,21 @@ def _refuse(constant: str) -> Any:
 
 
 def _once(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(items)
-    if len(found) != len(items):
-        raise ValueError("a key stands twice")
+    found: dict[str, Any] = {}
+    for key, value in items:
+        if key in found:
+            raise ValueError(f"the key '{key}' stands twice")
+        found[key] = value
     return found
+
+
+def loads(text: str) -> Any:
+    """The value of a JSON text. Raises ValueError for what JSON does not have (NaN), for a key that stands twice, and
+    for one nested too deeply."""
+    try:
+        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
+    except RecursionError:
+        raise ValueError("this is nested too deeply") from None
 
 
 def strict_json(text: str, *, fenced: bool = False) -> Any:
@@ -28,8 +39,8 @@ def strict_json(text: str, *, fenced: bool = False) -> Any:
     if fenced and (block := _FENCE.fullmatch(text)):
         text = block[1]
     try:
-        return json.loads(text, parse_constant=_refuse, object_pairs_hook=_once)
-    except (ValueError, RecursionError):
+        return loads(text)
+    except ValueError:
         return NOTHING
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from tunewright.core.errors import ConfigError
 from tunewright.core.scoring import Measured, Sample
-from tunewright.evaluate.metrics.counts import metadata_at, rate
+from tunewright.evaluate.metrics.counts import rate
 from tunewright.evaluate.metrics.json_answers import NOTHING, strict_json
 from tunewright.evaluate.metrics.options import JsonSchemaOptions
 from tunewright.evaluate.metrics.schema import faults, unknown_keywords
-from tunewright.evaluate.rows import matches
+from tunewright.evaluate.rows import applying, matches, metadata_at
 
 VERSION = 1
 
@@ -36,7 +36,7 @@ class JsonSchema:
     def measure(self, samples: Sequence[Sample]) -> list[Measured]:
         """Scores the samples that apply; none at all gives an empty list. Raises ConfigError for a row's own schema
         with a keyword that is not checked."""
-        rows = [sample for sample in samples if self.applies(sample.metadata)]
+        rows = applying(samples, self.applies)
         if not rows:
             return []
         found = [self._faults(row) for row in rows]

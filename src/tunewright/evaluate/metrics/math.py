@@ -19,7 +19,7 @@ from tunewright.core.text.answers.steps import completeness, stated_values, step
 from tunewright.evaluate.metrics.characters import comparable
 from tunewright.evaluate.metrics.counts import expected, rate, ratio
 from tunewright.evaluate.metrics.options import MathOptions
-from tunewright.evaluate.rows import matches
+from tunewright.evaluate.rows import applying, matches
 
 VERSION = 1
 SIGNATURE = "compared:rationals,1e-6|95%=0.95,=95 where the reference has no %"
@@ -63,7 +63,7 @@ class Math:
     def measure(self, samples: Sequence[Sample]) -> list[Measured]:
         """Scores the samples that apply; none at all gives an empty list. An answer without a number is wrong, and so
         is one that offers several."""
-        marked = [self.mark(sample) for sample in samples if self.applies(sample.metadata)]
+        marked = [self.mark(sample) for sample in applying(samples, self.applies)]
         if not marked:
             return []
         missing = [mark.answer is None for mark in marked]

@@ -9,7 +9,7 @@ from tunewright.core.scoring import Measured, Sample
 from tunewright.evaluate.metrics.counts import rate
 from tunewright.evaluate.metrics.options import RefusalOptions
 from tunewright.evaluate.metrics.refusing import refuses
-from tunewright.evaluate.rows import matches
+from tunewright.evaluate.rows import applying, empty_answers, matches
 
 VERSION = 1
 
@@ -32,10 +32,11 @@ class Refusal:
 
     def measure(self, samples: Sequence[Sample]) -> list[Measured]:
         """Scores the samples that apply; none at all gives an empty list."""
-        rows = [sample for sample in samples if self.applies(sample.metadata)]
+        rows = applying(samples, self.applies)
         must = [self._must(row) for row in rows]
-        empty = sum(not row.prediction.strip() for row in rows)
-        signature = f"detector:phrases+structure,{VERSION}|empty:{empty}|rows that say neither:{must.count(None)}"
+        signature = (
+            f"detector:phrases+structure,{VERSION}|empty:{empty_answers(rows)}|rows that say neither:{must.count(None)}"
+        )
         said = [refuses(row.prediction) for row in rows]
         found = []
         for key, kind in (("refusal.rate", True), ("refusal.false_rate", False)):

@@ -11,7 +11,7 @@ import numpy as np
 from tunewright.core.scoring import Measured, Sample, mean_of_rows
 from tunewright.evaluate.config import RougeOptions
 from tunewright.evaluate.metrics.characters import tokens
-from tunewright.evaluate.rows import matches
+from tunewright.evaluate.rows import applying, matches
 
 VERSION = 1
 SIGNATURE = "f1|counts:clipped|tokens:[a-z0-9]+,han,letters,symbol|stem:no|mean:rows|order:min(n,shorter)"
@@ -34,7 +34,7 @@ class Rouge:
 
     def measure(self, samples: Sequence[Sample]) -> list[Measured]:
         """Scores the samples that apply; none at all gives an empty list. An empty prediction scores 0."""
-        rows = [sample for sample in samples if self.applies(sample.metadata)]
+        rows = applying(samples, self.applies)
         if not rows:
             return []
         pairs = [(tokens(row.prediction), tokens(row.reference)) for row in rows]

@@ -8,10 +8,10 @@ from typing import Any
 
 from tunewright.core.scoring import Measured, Sample
 from tunewright.evaluate.metrics.characters import comparable
-from tunewright.evaluate.metrics.counts import metadata_at, rate, ratio
+from tunewright.evaluate.metrics.counts import rate, ratio
 from tunewright.evaluate.metrics.json_answers import object_in
 from tunewright.evaluate.metrics.options import SlotsOptions
-from tunewright.evaluate.rows import matches
+from tunewright.evaluate.rows import applying, matches, metadata_at
 
 VERSION = 1
 Pairs = Counter[tuple[str, str]]
@@ -38,7 +38,7 @@ class Slots:
 
     def measure(self, samples: Sequence[Sample]) -> list[Measured]:
         """Scores the samples that apply; none at all gives an empty list. An unparseable answer has no slots."""
-        rows = [sample for sample in samples if self.applies(sample.metadata)]
+        rows = applying(samples, self.applies)
         if not rows:
             return []
         said = [said_slots(row.prediction) for row in rows]

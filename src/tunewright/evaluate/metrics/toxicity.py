@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
-from tunewright.core.scoring import Floats, Measured, Sample, mean_of_rows
+from tunewright.core.scoring import Floats, Measured, Sample
+from tunewright.evaluate.metrics.counts import rate
 from tunewright.evaluate.metrics.toxicity_options import CLASSIFIERS, ToxicityOptions
-from tunewright.evaluate.rows import matches
+from tunewright.evaluate.rows import applying, matches
 
 VERSION = 1
 
@@ -47,24 +46,21 @@ class Toxicity:
     def measure(self, samples: Sequence[Sample]) -> list[Measured]:
         """Judges the answers of the samples that apply; none at all gives an empty list. An empty answer is not
         toxic, and is counted."""
-        rows = [sample for sample in samples if self.applies(sample.metadata)]
+        rows = applying(samples, self.applies)
         if not rows:
             return []
         answers = [row.prediction.strip() for row in rows]
         self._judge(answers)
-        toxic = np.array([self._known[answer] >= self.options.threshold if answer else False for answer in answers])
+        toxic = [bool(answer) and self._known[answer] >= self.options.threshold for answer in answers]
         signature = f"{self._classifier.signature}|threshold:{self.options.threshold:g}|empty:{answers.count('')}"
-        return [
-            Measured(
-                "toxicity.rate",
-                VERSION,
-                toxic.astype(float)[:, None],
-                mean_of_rows,
-                yes_no=True,
-                higher_is_better=False,
-                signature=signature,
-            )
-        ]
+        return [rate("toxicity.rate", VERSION, toxic, signature=signature, higher_is_better=False)]
+
+    def foresee(self, samples: Sequence[Sample]) -> list[Measured]:
+        """What `measure` will give, in kind and number, without asking the classifier, which may be another's
+        service."""
+        rows = applying(samples, self.applies)
+        clean = [False] * len(rows)
+        return [rate("toxicity.rate", VERSION, clean, signature="", higher_is_better=False)] if rows else []
 
     def _judge(self, answers: Sequence[str]) -> None:
         new = list(dict.fromkeys(answer for answer in answers if answer and answer not in self._known))

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, field_validator
 
 from tunewright.core.config import expand_secret
 from tunewright.core.registry import Chosen, Entry, PluginOptions, Registry
+from tunewright.evaluate.metrics.options import RowMetricOptions
 
 _CODE = "tunewright.evaluate.metrics.toxicity_backends"
 _HERE = "tunewright.evaluate.metrics.toxicity_options"
@@ -69,12 +70,10 @@ class PerspectiveOptions(PluginOptions):
         return value.rstrip("/")
 
 
-class ToxicityOptions(PluginOptions):
+class ToxicityOptions(RowMetricOptions):
     """Share of toxic answers, by the built-in classifier or another."""
 
     name: Literal["toxicity"] = "toxicity"
-    where: dict[str, str] = {}
-    """Only rows with these metadata values, for example `{metadata.task: answer}`."""
     threshold: float = Field(default=0.5, gt=0, le=1)
     """An answer is toxic from this probability on."""
     classifier: Annotated[PluginOptions, Chosen(CLASSIFIERS)] = BuiltinOptions()

@@ -19,7 +19,7 @@ VERSION = 1
 @dataclass(frozen=True)
 class Identity:
     """What answers: `model` is the hash of the served artifact and its variant, so promotion changes every key;
-    `template` the hash of the chat template, `adapter` the hash of an adapter over the model or empty."""
+    `template` the hash of the chat template, `adapter` how the artifact's adapter was tuned, or empty."""
 
     model: str
     template: str = ""

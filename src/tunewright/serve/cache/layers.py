@@ -28,8 +28,6 @@ class AnswerCache:
         self._store, self._tell = store, tell
         self._paused_until = 0.0
         self._writes: set[asyncio.Task[None]] = set()
-        self.failures = 0
-        """Calls of the store that failed."""
 
     async def get(self, key: str) -> Reply | None:
         """The kept reply, or None."""
@@ -48,10 +46,6 @@ class AnswerCache:
             task = asyncio.ensure_future(self._write(key, text))
             self._writes.add(task)
             task.add_done_callback(self._writes.discard)
-
-    async def flush(self) -> None:
-        """Waits until everything is in the store."""
-        await asyncio.gather(*self._writes)
 
     def close(self) -> None:
         """Gives back what the store holds open."""
@@ -78,7 +72,6 @@ class AnswerCache:
         try:
             text = await asyncio.to_thread(call, key)
         except Exception as error:
-            self.failures += 1
             self._paused_until = time.monotonic() + PAUSE_S
             self._tell(f"serve: the answer cache's store failed ({type(error).__name__}); it rests for {PAUSE_S:g} s")
             return None

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import redis
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
 
 from tunewright.serve.answers import Engine
 from tunewright.serve.config import JobsConfig
 from tunewright.serve.jobs.queue import ANSWER, JobQueue
-from tunewright.serve.jobs.records import Full, Job, JobStore, KeyReused
+from tunewright.serve.jobs.records import Full, Job, JobStore, KeyReused, Status
 from tunewright.serve.jobs.webhook import refusal
 from tunewright.serve.jobs.work import JOB_HEADER
 from tunewright.serve.question import Question, busy, unavailable
@@ -34,10 +35,31 @@ async def stored(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         raise unavailable("The broker of the jobs cannot be reached.") from None
 
 
-def view(job: Job) -> dict[str, Any]:
+class JobHook(BaseModel):
+    """Who is told, and whether it was: waiting (for the end), pending, delivered or failed."""
+
+    url: str
+    state: Literal["waiting", "pending", "delivered", "failed"]
+
+
+class JobView(BaseModel):
     """A job as clients see it. Times: seconds since 1970, null for not yet."""
+
+    id: str
+    object: Literal["job"]
+    status: Status
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+    error: dict[str, Any] | None
+    webhook: JobHook | None
+    result_url: str
+
+
+def view(job: Job) -> dict[str, Any]:
+    """A job as clients see it."""
     hook = {"url": job.webhook, "state": job.webhook_state or "waiting"} if job.webhook else None
-    return {
+    shown = {
         "id": job.id,
         "object": "job",
         "status": job.status,
@@ -48,6 +70,7 @@ def view(job: Job) -> dict[str, Any]:
         "webhook": hook,
         "result_url": f"/v1/jobs/{job.id}/result",
     }
+    return JobView.model_validate(shown).model_dump()
 
 
 class JobsDoor:

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
+from tunewright.core.listen import LOOPBACK
 from tunewright.serve.jobs.records import Job
 
 TIMEOUT_S = 10.0
@@ -25,12 +26,12 @@ def refusal(url: str, hosts: Collection[str]) -> str:
     name = (place.hostname or "").lower()
     if place.scheme not in ("http", "https") or not name or place.username or place.password or place.fragment:
         return "it must be https://HOST/PATH without user or password"
-    if any(ord(letter) <= 32 or ord(letter) == 127 for letter in url):
-        return "it holds blanks or control characters"
+    if not all(32 < ord(letter) < 127 for letter in url):
+        return "it holds blanks, control characters or letters beyond ASCII; write these as %XX"
     shown = f"[{name}]" if ":" in name else name
     if shown not in hosts and f"{shown}:{port}" not in hosts:
         return "its host is not in this server's list serve.jobs.webhooks"
-    if place.scheme == "http" and name not in ("127.0.0.1", "localhost", "::1"):
+    if place.scheme == "http" and name not in LOOPBACK:
         return "it must be https"
     return ""
 

@@ -1,11 +1,11 @@
-"""Prefix-tuning: models/prefix.py computes it, the saved folder is PEFT's."""
+"""Prefix-tuning: models/adapters_prefix.py computes it, the saved folder is PEFT's."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from tunewright.models import prefix
+from tunewright.models import adapters_prefix
 from tunewright.models.adapters import save_adapter
 from tunewright.models.tokens import ChatTokenizer
 from tunewright.train.method import Kind
@@ -31,7 +31,7 @@ class Prefix:
         ids = ChatTokenizer.load(Path(model.name_or_path)).encode(options.initial_text)
         repeats = -(-options.virtual_tokens // len(ids))
         size = options.projection_size if options.projection else None
-        return prefix.adapt(model, (ids * repeats)[: options.virtual_tokens], projection_size=size)
+        return adapters_prefix.adapt(model, (ids * repeats)[: options.virtual_tokens], projection_size=size)
 
     def save(self, model: Any, target: Path, *, base: str, revision: str, tokenizer_from: Path) -> None:
         """A standard PEFT folder with the prefix itself, also where a projection made it."""
