@@ -99,11 +99,12 @@ class TokenTable:
 
 
 def token_table(tokens: Mapping[str, Any]) -> TokenTable:
-    """From the `tokens` of report.json: `splits` by name, beside facts such as max_length."""
+    """From the `tokens` of report.json: `splits` by name, beside facts such as max_length. The histogram is drawn on
+    the data stage's own page."""
     splits = {name: _flat(split) for name, split in tokens.get("splits", {}).items()}
     names = dict.fromkeys(name for split in splits.values() for name in split)
     rows = tuple((name, tuple(cell(split.get(name)) for split in splits.values())) for name in names)
-    plain = tuple((_words(key), cell(value)) for key, value in tokens.items() if key != "splits")
+    plain = tuple((_words(key), cell(value)) for key, value in tokens.items() if not isinstance(value, Mapping))
     return TokenTable(tuple(splits), rows, plain)
 
 
