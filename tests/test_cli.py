@@ -151,7 +151,8 @@ def test_config_check_explain_and_plugins(project: Path, capsys: pytest.CaptureF
     assert 'model.revision = "main"  (default)\n' in out
     assert "model.path =" not in out
     _, out, _ = run(capsys, "plugins", "--json")
-    kinds = {"rules", "augmenters", "translators", "methods", "metrics", "classifiers", "schemes"}
+    kinds = {"rules", "augmenters", "translators", "methods", "shardings", "metrics", "rivals", "classifiers"}
+    kinds |= {"schemes", "engines"}
     assert set(json.loads(out)) == kinds
     _, out, _ = run(capsys, "config", "schema")
     assert json.loads(out)["additionalProperties"] is False

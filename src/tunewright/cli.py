@@ -37,6 +37,14 @@ class Arguments:
     junit: str | None = None
     template: str | None = None
     variant: str | None = None
+    server: str | None = None
+    launch: int | None = None
+    emit: str | None = None
+    nodes: int | None = None
+    model_config: str | None = None
+    memory: str | None = None
+    devices: int | None = None
+    price: str | None = None
 
     def names(self) -> list[str]:
         """The words that name no project file."""
@@ -148,7 +156,7 @@ def _set_option(arguments: Arguments, option: str, value: str) -> None:
                 "there is no such directory", where=value, fix="`tunewright runs list` shows the artifacts"
             )
     elif not OPTIONS[option].is_number:
-        setattr(arguments, option[2:], value)
+        setattr(arguments, option[2:].replace("-", "_"), value)
     elif value.isdigit():
         setattr(arguments, option[2:], int(value))
     else:

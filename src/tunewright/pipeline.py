@@ -30,7 +30,12 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "report": ("data", "train", "evaluate", "quantize", "serve"),
 }
 SUMMARY = "summary.json"
-_BYTES_A_WEIGHT = {"bf16": 2.0, "fp16": 2.0, "int8": 1.25, "awq": 0.9, "gguf-q8_0": 1.1, "gguf-q4_0": 0.7}
+BYTES_A_WEIGHT = {"bf16": 2.0, "fp16": 2.0, "int8": 1.25, "awq": 0.9, "gguf-q8_0": 1.1, "gguf-q4_0": 0.7} | {
+    "int8-weight": 1.25,
+    "gptq": 0.9,
+    "nf4": 0.9,
+    "gguf-q4_k_m": 0.8,
+}
 """Upper estimates, embeddings included."""
 
 
@@ -63,12 +68,17 @@ def plan(project: ProjectConfig, workspace: Workspace, *, only: str = "") -> Pla
     stages = [only] if only else list(NEEDS)
     local = source.is_local(project.model, workspace.root)
     weights = source.parameter_count(source.resolve(project.model, workspace.root)) if local else 0
+    if local and "quantize" in stages:  # what cannot be made here is refused before anything is trained
+        from tunewright.quantize import variants
+
+        folder, trust = source.resolve(project.model, workspace.root), project.model.trust_remote_code
+        variants.check_all(project.quantize.variants, folder, trust_remote_code=trust)
     disk = 20_000_000
     if "train" in stages:
         share = 1.0 if project.train.method.name in ("full", "freeze") else 0.05
         disk += int(weights * share * 12 * (project.train.keep_checkpoints + 1))
     if "quantize" in stages:
-        disk += int(weights * sum(_BYTES_A_WEIGHT.get(variant.name, 2.0) for variant in project.quantize.variants))
+        disk += int(weights * sum(BYTES_A_WEIGHT.get(variant.name, 2.0) for variant in project.quantize.variants))
     free = psutil.disk_usage(str(workspace.root)).free
     found = Plan(stages, disk, free, weights)
     if disk > free:
@@ -265,9 +275,13 @@ def table(artifact: Artifact) -> str:
 
         return data_table(artifact.json("report.json"))
     if name == "evaluate":
+        from tunewright.evaluate.compare import worse_text
         from tunewright.evaluate.table import table as scores_table
 
-        return scores_table(artifact.json("scores.json"))
+        scores = artifact.json("scores.json")
+        primary = scores["tuned"].get(scores["primary"], {})
+        worse = worse_text(artifact.jsonl("samples.jsonl"), higher_is_better=primary.get("higher_is_better", True))
+        return f"{scores_table(scores)}\n{worse}"
     if name == "quantize":
         from tunewright.quantize.table import table as variants_table
 

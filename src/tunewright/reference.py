@@ -16,14 +16,17 @@ from tunewright.data.codes import CODES
 from tunewright.data.config import RULES
 from tunewright.evaluate.config import METRICS
 from tunewright.evaluate.metrics.toxicity_options import CLASSIFIERS
+from tunewright.evaluate.rivals.options import RIVALS
 from tunewright.project import ProjectConfig
 from tunewright.quantize.config import SCHEMES
+from tunewright.serve.engines.config import ENGINES
 from tunewright.train.methods.options import METHODS
+from tunewright.train.sharding.options import SHARDINGS
 
 
 def registries() -> list[Registry]:
     """Every registry, in the order of the stages."""
-    return [RULES, METHODS, AUGMENTERS, TRANSLATORS, METRICS, CLASSIFIERS, SCHEMES]
+    return [RULES, METHODS, AUGMENTERS, TRANSLATORS, METRICS, RIVALS, ENGINES, SHARDINGS, CLASSIFIERS, SCHEMES]
 
 
 def summary(model: type[BaseModel]) -> str:

@@ -15,6 +15,12 @@ NEEDED: dict[str, dict[str, Any]] = {
     "domain": {"vocabulary": ["card"]},
     "detoxify": {"weights": "weights.ckpt", "base": "base"},
     "perspective": {"api_key": "made-up"},
+    "forgetting": {"path": "general.jsonl"},
+    "judge": {"address": {"base_url": "http://127.0.0.1:1/v1", "model": "m"}},
+    "lm_eval": {"tasks": {"gsm8k": "exact_match"}},
+    "embedding": {"path": "model"},
+    "http": {"endpoint": {"base_url": "http://127.0.0.1:1/v1", "model": "m"}},
+    "remote": {"url": "http://127.0.0.1:1/v1"},
 }
 """What plug-ins that do nothing by themselves must be told."""
 NAMES = [(registry, name) for registry in reference.registries() for name in registry.entries]

@@ -95,3 +95,13 @@ def test_rates_get_wilson_and_the_floor_is_kept() -> None:
     score = to_score(_measured([1] * 81 + [0] * 182, yes_no=True), seed=7, floor=0.25)
     assert (score.n, score.floor) == (263, 0.25)
     assert (score.low, score.high) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+@pytest.mark.parametrize(("rows", "least"), [(0, 1.0), (1, 1.0), (2, 0.5), (5, 0.0625), (12, 0.001)])
+def test_a_bootstrap_of_few_differing_rows_proves_no_more_than_their_signs(rows: int, least: float) -> None:
+    """All differences have one sign: the resamples never cross zero, but m signs alone have p 2 ** (1 - m)."""
+    base = np.zeros((20, 1))
+    tuned = base.copy()
+    tuned[:rows] = 1.0
+    p = scoring.paired_bootstrap(tuned, base, mean_of_rows, seed=7)[3]
+    assert p >= least - 1e-12 and (rows < 12 or p == pytest.approx(0.001))

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from tunewright.doctor.tested import TESTED
 from tunewright.models import source
 from tunewright.models import tiny as tiny_model
 from tunewright.models.config import ModelConfig
+from tunewright.project import ProjectConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 GIGABYTE = 10**9
@@ -118,6 +118,25 @@ def test_gpus_are_read_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.Monke
     assert hardware.gpus() == list(hardware.machine.gpu_names())
 
 
+def test_the_driver_must_run_the_cuda_that_torch_was_built_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho '| NVIDIA-SMI 575.51  Driver Version: 575.51.03   CUDA Version: 12.9 |'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert hardware.driver() == ("575.51.03", "12.9")
+    old = hardware.driver_fact("575.51.03", "12.9", "2.13.0+cu130")
+    assert old.verdict == "fail" and "torch is built for CUDA 13.0" in old.fact and "update the driver" in old.fix
+    assert hardware.driver_fact("575.51.03", "12.4", "2.13.0+cu129").verdict == "ok", "minor versions are compatible"
+    assert hardware.driver_fact("", "", "2.13.0+cpu").fact == "driver not known"
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert hardware.driver() == ("", "")
+
+
+def test_cpu_instructions_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware.machine, "cpu_flags", lambda: frozenset({"avx2", "avx512_bf16", "mmx"}))
+    assert "(avx2, avx512_bf16)" in hardware.cpu_fact("auto", has_bfloat16=True, has_gpu=False).fact
+
+
 def test_memory_and_disk_limits(tmp_path: Path) -> None:
     assert hardware.memory_fact(24 * GIGABYTE, 20 * GIGABYTE).fact == "20.0 GB of 24.0 GB free"
     assert hardware.memory_fact(24 * GIGABYTE, 1 * GIGABYTE).verdict == "warn"
@@ -132,7 +151,8 @@ def test_busy_port() -> None:
         listener.listen()
         port = listener.getsockname()[1]
         busy = hardware.port_fact("127.0.0.1", port, required=True)
-        assert (busy.verdict, busy.fact) == ("fail", f"127.0.0.1:{port} is in use")
+        assert (busy.verdict, busy.fact) == ("fail", f"port {port} of 127.0.0.1 is taken by another program")
+        assert "serve.port=0 takes any free one" in busy.fix
         assert hardware.port_fact("127.0.0.1", port, required=False).verdict == "warn"
     assert hardware.port_fact("127.0.0.1", port, required=True).fact == f"127.0.0.1:{port} is free"
     assert "any free one" in hardware.port_fact("127.0.0.1", 0, required=True).fact
@@ -216,7 +236,7 @@ def test_the_named_model_has_one_bos_at_the_start(tmp_path: Path) -> None:
     package = Path(next(iter(spec.submodule_search_locations)))
     folder = next(path.parent for path in package.rglob("tokenizer.json"))
     facts = model.tokenizer_facts(folder)
-    assert [fact.verdict for fact in facts] == ["ok"] * 3
+    assert [fact.verdict for fact in facts] == ["ok"] * 4
     assert "exactly once, at the start" in named(facts, "BOS").fact
     assert "<｜end▁of▁sentence｜>" in named(facts, "end token").fact
 
@@ -236,15 +256,27 @@ def test_table_and_exit() -> None:
 def test_all_checks_without_torch(tiny: Path) -> None:
     """In a process of its own: nothing else has loaded torch there."""
     code = (
-        "import sys; from pathlib import Path; from types import SimpleNamespace as N\n"
-        "from tunewright.doctor import checks; from tunewright.models.config import ModelConfig\n"
-        "project = N(model=ModelConfig(path=sys.argv[1]), serve=N(host='127.0.0.1', port=0))\n"
+        "import sys; from pathlib import Path; from tunewright.project import ProjectConfig\n"
+        "from tunewright.doctor import checks\n"
+        "project = ProjectConfig.model_validate({'name': 'p', 'data': {'sources': ['a.jsonl']},\n"
+        "    'model': {'path': sys.argv[1]}, 'serve': {'port': 0}})\n"
         "print(checks.table(checks.check(project, Path('.'))))\n"
         "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'fastapi')))"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tiny)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for name in ("Python", "torch", "CPU", "memory", "disk, project", "model files", "tokenizer", "serve port"):
+    for name in (
+        "Python",
+        "torch",
+        "CPU",
+        "memory",
+        "disk, project",
+        "model files",
+        "tokenizer",
+        "chat template",
+        "disk, checkpoints",
+        "serve port",
+    ):
         assert f" {name} " in done.stdout, name
     assert "A10-class GPU with 16 GB" in done.stdout
 
@@ -252,5 +284,6 @@ def test_all_checks_without_torch(tiny: Path) -> None:
 def test_without_a_project_only_the_machine_is_checked(tmp_path: Path) -> None:
     names = [fact.name for fact in checks.check(None, tmp_path)]
     assert "model files" not in names and "serve port" in names
-    project = SimpleNamespace(model=ModelConfig(path="a/b"), serve=SimpleNamespace(host="127.0.0.1", port=0))
+    wanted = {"name": "p", "data": {"sources": ["a.jsonl"]}, "model": {"path": "a/b"}, "serve": {"port": 0}}
+    project = ProjectConfig.model_validate(wanted)
     assert "model files" in [fact.name for fact in checks.check(project, tmp_path)]

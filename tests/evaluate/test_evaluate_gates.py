@@ -136,5 +136,9 @@ def test_known_keys_of_the_defaults() -> None:
         "latency.p95_s",
         "latency.first_token_s",
         "latency.tokens_per_second",
+        "latency.batch8_p50_s",
+        "latency.batch8_p95_s",
+        "latency.batch8_first_token_s",
+        "latency.batch8_tokens_per_second",
     ]
     check_keys(EvaluateConfig())

@@ -103,12 +103,12 @@ def test_a_begin_token_stays_in_front_of_a_cut_prompt_as_in_training(
     assert list(trained.input_ids[:20]) == prompt.ids, "what is asked is what was trained"
 
 
-def test_groups_begin_alike_and_small_ones_are_together() -> None:
+def test_groups_begin_alike_and_small_ones_are_together_labels_apart() -> None:
     def prompt(group: str, is_intent: bool) -> Prompt:
         return Prompt(PLAIN, [1], is_intent, False, 0, group)
 
     prompts = [prompt("intent:a", True), *[prompt("intent:b", True)] * 8, prompt("answer:c", False)]
-    assert groups(prompts) == [[1, 2, 3, 4, 5, 6, 7, 8], [0, 9]]
+    assert groups(prompts) == [[1, 2, 3, 4, 5, 6, 7, 8], [0], [9]]
     assert groups(prompts, intent_only=True) == [[1, 2, 3, 4, 5, 6, 7, 8], [0]]
 
 

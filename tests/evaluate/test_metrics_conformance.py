@@ -4,22 +4,39 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
+from tunewright.core.chat import Conversation, Message
+from tunewright.core.errors import ConfigError
 from tunewright.core.scoring import Measured, Sample, to_score
 from tunewright.evaluate.config import METRICS, BleuOptions, EvaluateConfig, RougeOptions
+from tunewright.evaluate.corpus import Corpus
 from tunewright.evaluate.metrics.bleu import Bleu
 from tunewright.evaluate.metrics.characters import tokens
 from tunewright.evaluate.metrics.chrf import Chrf, corpus_chrf
 from tunewright.evaluate.metrics.compat import Compat, bleu4, sequence_rouge, set_rouge
 from tunewright.evaluate.metrics.options import ChrfOptions, CompatOptions
 from tunewright.evaluate.metrics.rouge import Rouge
-from tunewright.evaluate.scorer import RowMetric, row_metrics
+from tunewright.evaluate.score import configured
+from tunewright.evaluate.scorer import (
+    CorpusMetric,
+    FolderMetric,
+    ModelMetric,
+    PairMetric,
+    RowMetric,
+    corpus_metrics,
+    primary_scorer,
+    row_metrics,
+)
+from tunewright.models.load import load_model
+from tunewright.models.tokens import ChatTokenizer
 
 NAMES = [name for name in METRICS.entries if issubclass(METRICS.target(name), RowMetric)]
 TEXT = ("bleu", "rouge", "chrf", "exact", "contains", "math", "compat")
@@ -31,6 +48,11 @@ ROWS = [
     ("抱歉，我不能提供帮助。", "否"), ("```json\n{}\n```", "{}"), ("\ud7ff\U0001f600 \u202e\x00", "ok"), ("1e999999",
     "5"),
 ]  # fmt: skip
+TURNS = [
+    {"role": "user", "content": "?", "time": "2026-03-01T09:00:00Z"},
+    {"role": "assistant", "content": "!", "time": "2026-03-01T09:00:30Z"},
+]
+"""A contact of half a minute, for the metrics of logs."""
 SENTENCES = [
     "a", "好", "。", "yes", "两字", "ok then", "Prüfung 3.5 и ещё!", "請致電網點", "The fee can be waived once a year.",
     "カードを止めました。", "您的卡已冻结，请致电95588。", "บัตรถูกระงับ", "카드가 정지되었습니다", "73", "答案是73。",
@@ -43,7 +65,7 @@ def build(name: str, **options: Any) -> RowMetric:
 
 
 def samples(pairs: Sequence[tuple[str, str]], **metadata: Any) -> list[Sample]:
-    known = {"intent": "card_lost", "slots": {"date": "Monday"}, **metadata}
+    known = {"intent": "card_lost", "slots": {"date": "Monday"}, "resolved": True, "turns": TURNS, **metadata}
     return [
         Sample(id=str(i), prompt="?", prediction=said, reference=right, metadata=known)
         for i, (said, right) in enumerate(pairs)
@@ -218,3 +240,74 @@ def test_compat_keys() -> None:
     assert [one.metric for one in found] == Compat.metric_keys(CompatOptions())
     assert found[0].value == pytest.approx(59.4604)
     assert "LLaMA-Factory" in found[0].signature
+
+
+OF_MODEL: dict[str, dict[str, Any]] = {
+    "latency": {"new_tokens": 2, "repeats": 2},
+    "perplexity": {"path": "general.txt"},
+    "forgetting": {"path": "general.jsonl"},
+    "memorization": {"prefix_tokens": 2, "continuation_tokens": 4},
+    "judge": {"address": {"base_url": "http://127.0.0.1:9/v1", "model": "nobody"}},
+    "lm_eval": {"tasks": {"gsm8k": "exact_match"}},
+}
+"""Metrics that are none over answers, with options that make them quick."""
+KINDS = (RowMetric, ModelMetric, CorpusMetric, FolderMetric, PairMetric)
+MODEL_CONFIG = EvaluateConfig.model_validate({"metrics": [{"name": name, **more} for name, more in OF_MODEL.items()]})
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    root = tmp_path_factory.mktemp("corpus")
+    (root / "general.txt").write_text("The sea is deep.\n" * 20, encoding="utf-8")
+    row = '{"prompt": "Hi", "completion": "Good day to you."}\n'
+    (root / "general.jsonl").write_text(row * 3, encoding="utf-8")
+    turns = (Message(role="user", content="Fee?"), Message(role="assistant", content="No fee at all."))
+    rows = tuple(Conversation(id=str(n), messages=turns) for n in range(4))
+    return Corpus(test=rows, training=rows, system="tuned", max_length=256, seed=7, batch_size=4, root=root)
+
+
+@pytest.mark.parametrize("name", METRICS.entries)
+def test_every_metric_is_of_one_kind(name: str) -> None:
+    assert sum(issubclass(METRICS.target(name), kind) for kind in KINDS) == 1
+    assert (name in NAMES) != (name in OF_MODEL), "a metric that is none over answers is tested below"
+
+
+@pytest.mark.parametrize("name", ["perplexity", "forgetting", "memorization"])
+def test_a_metric_over_the_corpus_gives_what_it_foresees(name: str, corpus: Corpus, tiny: Path) -> None:
+    model, tokenizer = load_model(tiny, dtype=torch.float32), ChatTokenizer.load(tiny)
+    metric = corpus_metrics(MODEL_CONFIG)[name]
+    found, foreseen = metric.measure_corpus(model, tokenizer, corpus), metric.foresee_corpus(corpus)
+    again = metric.measure_corpus(model, tokenizer, corpus)
+    keys = METRICS.target(name).metric_keys(next(one for one in MODEL_CONFIG.metrics if one.name == name))
+    assert [one.metric for one in found] == [one.metric for one in foreseen] == keys
+    for one, expected, second in zip(found, foreseen, again, strict=True):
+        kind = (one.version, one.yes_no, one.paired, one.unit, one.higher_is_better, one.statistics.shape)
+        assert kind == (
+            *(expected.version, expected.yes_no, expected.paired, expected.unit),
+            *(expected.higher_is_better, expected.statistics.shape),
+        )
+        assert one.paired and one.signature and np.isfinite(one.statistics).all()
+        assert one.aggregate(np.repeat(one.statistics[None], 3, axis=0)).tolist() == pytest.approx([one.value] * 3)
+        score = to_score(one, seed=7)
+        assert score.low <= score.value + 1e-12 and score.value <= score.high + 1e-12
+        assert (second.statistics == one.statistics).all() and second.signature == one.signature
+
+
+@pytest.mark.parametrize("name", OF_MODEL)
+def test_a_metric_of_the_model_scores_no_file(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"'{name}' measures a model, not answers") as caught:
+        configured([name], {})
+    assert "tunewright evaluate" in caught.value.fix
+
+
+def test_a_metric_of_the_model_cannot_be_what_other_stages_score_by() -> None:
+    for name in OF_MODEL:
+        options = [{"name": name, **OF_MODEL[name]}, {"name": "bleu"}]
+        config = EvaluateConfig.model_validate({"metrics": options})
+        key = METRICS.target(name).metric_keys(config.metrics[0])[0]
+        if name == "judge":
+            options[0]["agreement"] = "preferences.jsonl"
+        primary = EvaluateConfig.model_validate({"metrics": options, "primary": key})
+        with pytest.raises(ConfigError, match="cannot score freely generated answers") as caught:
+            primary_scorer(primary, ())
+        assert caught.value.fix == "choose one of: bleu"

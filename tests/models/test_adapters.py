@@ -55,12 +55,12 @@ def test_the_proof_sees_a_wrong_merge(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_proof_sees_a_prefix_that_generation_loses(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tunewright.models import generate
+    from tunewright.models import running
 
     def without(model: Any) -> tuple[Any, list[Any]]:
         return (model.base_model if isinstance(model, PrefixModel) else model), []
 
-    monkeypatch.setattr(generate, "split", without)
+    monkeypatch.setattr(running, "split", without)
     assert adapters_proof.findings()["prefix"] == ["generating step by step is not the forward pass"]
 
 

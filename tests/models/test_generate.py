@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from tunewright.models import generate as engine
 from tunewright.models.choice import choose
 from tunewright.models.generate import Request, RunningBatch, Sampling, generate, shared_prefix
 from tunewright.models.load import for_inference, load_model
+from tunewright.models.request import next_tokens
 from tunewright.models.tokens import ChatTokenizer
 
 WORDS = [
@@ -131,9 +131,8 @@ def test_seeded_sampling_repeats_and_differs_from_greedy(
 def test_top_p_keeps_only_the_nucleus() -> None:
     """Probabilities .5 .3 .15 .05 with top_p .7: only the first two can be drawn."""
     logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
-    drawn = {
-        engine._sample(logits, Request([1], Sampling(temperature=1.0, top_p=0.7, seed=seed))) for seed in range(200)
-    }
+    sampled = [Request([1], Sampling(temperature=1.0, top_p=0.7, seed=seed)) for seed in range(200)]
+    drawn = set(next_tokens(sampled, logits.repeat(200, 1)).tolist())
     assert drawn == {0, 1}
 
 

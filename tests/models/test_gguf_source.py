@@ -15,6 +15,7 @@ from tunewright.models.load import load_model, load_tokenizer
 from tunewright.models.tokens import ChatTokenizer
 from tunewright.quantize import gguf_file
 from tunewright.quantize.gguf_tokenizer import read_tokenizer
+from tunewright.quantize.gguf_types import Layout
 
 DROPPED = "blk.1.ffn_up.weight"
 
@@ -22,15 +23,19 @@ DROPPED = "blk.1.ffn_up.weight"
 @pytest.fixture
 def any_format(monkeypatch: pytest.MonkeyPatch) -> None:
     """Our writer, with matrices and embedding in any format of the library."""
-    monkeypatch.setattr(gguf_file, "EMBEDDINGS", ())
+    from gguf import GGMLQuantizationType as Kind
+
+    def chosen(name: str, shape: tuple[int, ...], layout: Layout) -> Kind:
+        return Kind.F32 if len(shape) == 1 else Kind[layout.mixture]
+
+    monkeypatch.setattr(gguf_file, "tensor_type", chosen)
     monkeypatch.setattr(gguf_file, "FILE_TYPES", defaultdict(int))
 
 
 def written(model: Any, tiny: Path, target: Path, kind: str) -> Path:
-    from gguf import GGMLQuantizationType
-
     tokenizer = read_tokenizer(tiny, vocabulary=model.config.vocab_size)
-    gguf_file.write_gguf(model, tokenizer, tiny, target, kind=GGMLQuantizationType[kind], name="tiny")
+    layout = Layout(kind, model.config.num_hidden_layers, tied=True)
+    gguf_file.write_gguf(model, tokenizer, tiny, target, layout=layout, name="tiny")
     return target
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ Change = Callable[[dict[str, Tensor]], object]
 LAYER = "model.layers.1.mlp.up_proj.weight"
 MEMORY = """
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 import torch
 from tunewright.models.load import load_model
@@ -246,3 +248,13 @@ def test_an_adapter_that_peft_would_load_in_part_is_refused(
     with pytest.raises(ArtifactError, match=expected[fault]):
         load_adapted(tiny, folder, dtype=torch.float32)
     load_adapted(tiny, adapter, dtype=torch.float32)
+
+
+def test_two_threads_may_load_at_the_same_time(tiny: Path) -> None:
+    """transformers keeps global state while it loads; a server loads a second model while it answers."""
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(load_model, tiny, dtype=dtype) for dtype in (torch.float32, torch.bfloat16) * 4]
+        loaded = [future.result() for future in futures]
+    for model in loaded:
+        assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert [model.dtype for model in loaded] == [torch.float32, torch.bfloat16] * 4

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tunewright.models import packing
 from tunewright.models.load import load_model
 from tunewright.models.loss import mean_loss, packed_loss, padded_loss
 from tunewright.models.packing import ATTENTION, computed_tokens, micro_batches, pack
@@ -47,7 +48,12 @@ def with_prefixes() -> list[Example]:
 
 
 @pytest.mark.parametrize("rows", [examples(), with_prefixes()], ids=["distinct", "shared starts"])
-def test_packed_equals_padded_in_loss_and_every_gradient(model: Any, rows: list[Example]) -> None:
+@pytest.mark.parametrize("products", [False, True], ids=["sdpa", "products"])
+def test_packed_equals_padded_in_loss_and_every_gradient(
+    model: Any, rows: list[Example], products: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """products: attention as it is computed in 16 bits on CPU, here in 64."""
+    monkeypatch.setattr(packing, "_16_BIT", (torch.float64,) if products else ())
     plain_loss = padded_loss(model, rows)
     plain = gradients(model, plain_loss)
     model.set_attn_implementation(ATTENTION)
@@ -108,3 +114,16 @@ def test_an_evaluation_before_it_does_not_break_the_training(model: Any) -> None
     loss = packed_loss(model, rows)
     assert float(loss) == pytest.approx(float(before))
     assert any(gradient.abs().sum() > 0 for gradient in gradients(model, loss).values())
+
+
+def test_the_switch_takes_torchs_attention(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load_model(tiny, dtype=torch.bfloat16)
+    used: list[int] = []
+    products = packing.block_attention
+    monkeypatch.setattr(packing, "block_attention", lambda *states: (used.append(1), products(*states))[1])
+    losses = {}
+    for name in (packing.ATTENTION, packing.ATTENTION_SDPA):
+        model.set_attn_implementation(name)
+        losses[name] = float(packed_loss(model, examples()))
+        assert len(used) == 2 * len(examples()), "once a row in each of two layers, and not with the switch"
+    assert losses[packing.ATTENTION] == pytest.approx(losses[packing.ATTENTION_SDPA], rel=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from tunewright.models import source
 from tunewright.models.config import ModelConfig, ModelInfo
 from tunewright.models.load import load_model
 from tunewright.models.tokens import IGNORED, ChatTokenizer, Example
+from tunewright.quantize.config import SCHEMES
+from tunewright.quantize.scheme import Scheme
+from tunewright.quantize.variants import scheme_of
 
 MODEL = ModelConfig(path="builtin:tiny", dtype="float32")
 
@@ -46,6 +50,13 @@ def spread(model: Any) -> Any:
             elif "norm" in name:
                 parameter.copy_(1 + 0.3 * torch.randn(parameter.shape, generator=generator))
     return model
+
+
+def written(name: str, model: Any, folder: Path, target: Path, **options: Any) -> tuple[Scheme, dict[str, Any]]:
+    """(scheme, facts) of the variant `name` of a copy of `model`, written to the new folder `target`."""
+    scheme = scheme_of(SCHEMES.options(name)(name=name, **options))
+    target.mkdir()
+    return scheme, scheme.write(copy.deepcopy(model), folder, target, calibration=examples())
 
 
 def logits(model: Any, ids: Sequence[int] = tuple(range(40, 80))) -> torch.Tensor:

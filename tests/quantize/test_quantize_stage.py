@@ -17,8 +17,9 @@ from tunewright.models import source
 from tunewright.models.config import ModelInfo
 from tunewright.models.load import load_model
 from tunewright.models.tuned import open_tuned
-from tunewright.quantize import stage, variants
+from tunewright.quantize import stage
 from tunewright.quantize.config import QuantizeConfig
+from tunewright.quantize.loaded import round_to_16_bits
 from tunewright.quantize.measure import Exam
 from tunewright.quantize.scheme import QuantizeError
 from tunewright.quantize.schemes.int8 import Int8
@@ -30,6 +31,7 @@ SMALL: dict[str, Any] = {
     "perplexity_tokens": 128,
     "latency_tokens": 4,
     "latency_repeats": 1,
+    "batch_tokens": 3,
 }
 
 
@@ -64,7 +66,8 @@ def test_end_to_end(workspace: Workspace, data: Artifact, train: Artifact, capfd
     captured = capfd.readouterr()
     assert captured.out == ""
     assert all(line.startswith(("quantize: ", "  ")) for line in captured.err.splitlines()), captured.err
-    assert "calibrating on 4 of 12 training rows" in captured.err
+    assert "calibrating on 4 of 12 training rows" in captured.err and ", seed 7" in captured.err
+    assert "awq shares a scale among 64 weights (128 does not divide every layer's width)" in captured.err
     rows = artifact.json("table.json")
     assert [row["scheme"] for row in rows] == ["bf16", "int8", "awq"]
     assert rows[0]["ratio"] == 1 and rows[0]["agreement"] == 1 and rows[0]["task_change"] == 0
@@ -73,6 +76,14 @@ def test_end_to_end(workspace: Workspace, data: Artifact, train: Artifact, capfd
     assert "dequantized weights" in rows[1]["note"] and rows[0]["note"] == ""
     assert rows[1]["perplexity"] == pytest.approx(rows[0]["perplexity"], rel=0.02)
     assert len({row["perplexity"] for row in rows}) == 3
+    for row in rows:
+        assert row["predicted_bytes"] == pytest.approx(row["bytes"], rel=0.02)
+        assert row["tokens_per_second_b8"] > 0 and row["peak_bytes"] >= 0 and "torch" in row["engine_build"]
+        assert row["perplexity_low"] <= row["perplexity"] <= row["perplexity_high"]
+    assert rows[0]["logit_error"] == 0 < rows[1]["logit_error"] < rows[2]["logit_error"] < 1
+    assert rows[0]["article"] == "article, FP16: 14 GB; deepseek-llm-7b-chat by its shapes 13.82 of 13.82 GB"
+    assert rows[1]["article"].startswith("article, INT8: 7.5 of 14 GB, +22 % speed, < 1 % loss; here 0.")
+    assert rows[2]["article"].endswith("deepseek-llm-7b-chat by its shapes 4.83 of 13.82 GB")
 
     merged = open_tuned(train, MODEL, source.resolve(MODEL, workspace.root), dtype=torch.float32)
     stored = load_model(artifact.folder("bf16"), dtype=torch.float32)
@@ -169,10 +180,27 @@ def test_rounding_touches_weights_only() -> None:
     model = load_model(source.resolve(MODEL, Path()), dtype=torch.float32)
     frequencies = model.model.rotary_emb.inv_freq.clone()
     weight = model.model.norm.weight.data.normal_().clone()
-    variants.round_to_16_bits(model, "fp16")
+    round_to_16_bits(model, "fp16")
     assert torch.equal(model.model.rotary_emb.inv_freq, frequencies)
     assert torch.equal(model.model.norm.weight, weight.to(torch.float16).float())
     assert not torch.equal(model.model.norm.weight, weight)
+
+
+def test_a_variant_that_reads_back_as_another_model_seals_nothing(
+    workspace: Workspace, data: Artifact, train: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Int8.write
+
+    def turned(self: Int8, model: Any, folder: Path, target: Path, *, calibration: Any) -> dict[str, Any]:
+        with torch.no_grad():
+            model.model.layers[0].mlp.down_proj.weight.normal_()
+            model.model.layers[1].self_attn.o_proj.weight.normal_()
+        return write(self, model, folder, target, calibration=calibration)
+
+    monkeypatch.setattr(Int8, "write", turned)
+    with pytest.raises(QuantizeError, match="int8 computes another model when it is read back"):
+        _run(workspace, _config(["bf16", "int8"]), data, train)
+    assert workspace.finished("quantize") == []
 
 
 def test_a_gate_refuses_a_variant_and_the_stage_fails_when_none_is_left(

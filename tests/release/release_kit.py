@@ -16,7 +16,7 @@ from tunewright.core import files
 from tunewright.core.chat import Conversation, Message
 from tunewright.core.runs import Artifact, Output, Workspace, begin
 from tunewright.core.scoring import Measured, Sample
-from tunewright.evaluate import exam, stage
+from tunewright.evaluate import stage
 from tunewright.evaluate.exam import Exam, Taken
 from tunewright.evaluate.metrics.latency import percentile
 from tunewright.models import source, tiny
@@ -159,8 +159,7 @@ class Shop:
         }
         inputs = (self.workspace.reference(data), self.workspace.reference(train))
         output = started(begin(self.workspace, "evaluate", settings, inputs))
-        test, training = ([Conversation.from_row(row) for row in data.jsonl(f"{n}.jsonl")] for n in ("test", "train"))
-        prepared = exam.prepare(project.evaluate, test, training, seed=project.seed)
+        prepared, _ = stage._prepare(project.evaluate, data, project.seed, root=self.root, max_length=None)
         stated = stage._state(output, prepared, data)
         output.facts |= {
             "base_sha256": self.info().base_sha256,

@@ -227,6 +227,8 @@ def everything(root: Path, **replaced: Any) -> tuple[Workspace, dict[str, Artifa
     shown = {"scores.json": replaced.get("scores", scores()), "samples.jsonl": replaced.get("samples", samples())}
     if (confusion := replaced.get("confusion", CONFUSION)) is not None:
         shown["confusion.json"] = confusion
+    if (memorization := replaced.get("memorization")) is not None:
+        shown["memorization.json"] = memorization
     evaluate = seal(workspace, "evaluate", [train, data], shown, config=EVALUATE_CONFIG)
     quantize = seal(workspace, "quantize", [train, data], {"table.json": replaced.get("table", table())})
     serve = seal(workspace, "serve", [quantize], {"measurement.json": serving()})

@@ -18,8 +18,10 @@ import serving_kit as kit
 
 from tunewright.core.errors import ArtifactError, ResourceError
 from tunewright.core.listen import bind, local_url, url
+from tunewright.serve import engine as engines
 from tunewright.serve.config import ServeConfig
 from tunewright.serve.engine import TransformersEngine
+from tunewright.serve.prefills import WHILE_ROWS_RUN
 from tunewright.serve.server import Server, in_thread
 
 BODY = {"model": kit.MODEL, "messages": kit.HELLO, "max_tokens": 200, "temperature": 0}
@@ -120,9 +122,9 @@ def test_long_prompts_join_one_at_a_time_and_short_ones_together():
     widths: list[tuple[int, int]] = []
     with kit.serving(loaded, batch_size=8) as (url, engine), ThreadPoolExecutor(6) as pool:
         loaded.model.gate.clear()
-        first = pool.submit(post, url, max_tokens=3)
+        first = pool.submit(post, url, max_tokens=60)
         kit.until(lambda: len(engine._running) == 1, "one row runs")
-        engine._batch.add = _recording(engine._batch.add, widths)
+        engine._batch.begin = _recording(engine._batch.begin, widths)
         texts = ["x" * 300, "x" * 300, "a", "b"]
         others = []
         for place, text in enumerate(texts):
@@ -133,12 +135,56 @@ def test_long_prompts_join_one_at_a_time_and_short_ones_together():
     assert [rows for rows, _ in widths] == [1, 1, 2]
 
 
-def _recording(add, widths):
+def _recording(begin, widths):
     def recorded(requests):
         widths.append((len(requests), max(len(request.prompt_ids) for request in requests)))
-        add(requests)
+        return begin(requests)
 
     return recorded
+
+
+def test_a_long_prompt_is_computed_between_the_steps_of_running_answers():
+    """Its pieces are at most `WHILE_ROWS_RUN` tokens, and between two of them every running row gets its token."""
+    loaded = kit.tiny()
+    happened: list[tuple[str, int]] = []
+    with kit.serving(loaded, batch_size=4) as (url, engine), ThreadPoolExecutor(3) as pool:
+        alone = post(url, max_tokens=20, messages=[{"role": "user", "content": "y" * 380}]).json()["choices"]
+        loaded.model.gate.clear()
+        running = pool.submit(post, url, max_tokens=60)
+        kit.until(lambda: len(engine._running) == 1, "one row runs")
+        compute, step = engine._batch._compute, engine._batch.step
+        engine._batch._compute = lambda group, columns: (
+            happened.append(("piece", min(columns, group.ids.shape[1] - group.done) * len(group.ids))),
+            compute(group, columns),
+        )[1]
+        engine._batch.step = lambda: (happened.append(("step", len(engine._batch.rows))), step())[1]
+        long = pool.submit(post, url, max_tokens=20, messages=[{"role": "user", "content": "y" * 380}])
+        kit.until(lambda: engine.outstanding == 2, "the long one waits")
+        loaded.model.gate.set()
+        assert long.result().json()["choices"] == alone, "in pieces it says what it says in one"
+        assert running.result().status_code == 200
+    pieces = [place for place, (kind, _) in enumerate(happened) if kind == "piece"]
+    assert len(pieces) == 2 and all(happened[place][1] <= WHILE_ROWS_RUN for place in pieces)
+    assert ("step", 1) in happened[pieces[0] : pieces[1]], "the running answer went on"
+
+
+def test_a_short_prompt_overtakes_one_that_is_computed_in_pieces(monkeypatch):
+    monkeypatch.setattr(engines, "WHILE_ROWS_RUN", 64)
+    loaded = kit.tiny()
+    with kit.serving(loaded, batch_size=4) as (url, engine), ThreadPoolExecutor(3) as pool:
+        loaded.model.gate.clear()
+        running = pool.submit(post, url, max_tokens=60)
+        kit.until(lambda: len(engine._running) == 1, "one row runs")
+        joined: list[int] = []
+        join = engine._batch._join
+        engine._batch._join = lambda group, logits: (joined.append(group.ids.shape[1]), join(group, logits))[1]
+        futures = [running]
+        for place, text in enumerate(["y" * 420, "z"]):
+            futures.append(pool.submit(post, url, max_tokens=5, messages=[{"role": "user", "content": text}]))
+            kit.until(lambda place=place: engine.outstanding == place + 2, "the next request is accepted")
+        loaded.model.gate.set()
+        assert all(future.result().status_code == 200 for future in futures)
+    assert joined[1] < joined[2], "the short one joined first"
 
 
 def test_a_fault_in_the_model_is_500_and_the_engine_lives_on(capfd):
@@ -168,13 +214,13 @@ def test_a_fault_in_a_joining_prompt_leaves_the_running_answer_alone():
         loaded.model.gate.clear()
         running = pool.submit(post, url, max_tokens=60)
         kit.until(lambda: len(engine._running) == 1, "the first runs")
-        add = engine._batch.add
-        engine._batch.add = lambda requests: (_ for _ in ()).throw(RuntimeError("no memory for this prompt"))
+        advance = engine._batch.advance
+        engine._batch.advance = lambda *_: (_ for _ in ()).throw(RuntimeError("no memory for this prompt"))
         joining = pool.submit(post, url, max_tokens=60)
         kit.until(lambda: engine.outstanding == 2, "the second waits")
         loaded.model.gate.set()
         assert joining.result().status_code == 500
-        engine._batch.add = add
+        engine._batch.advance = advance
         assert running.result().json()["choices"] == wanted
 
 

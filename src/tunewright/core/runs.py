@@ -16,7 +16,7 @@ from tunewright.core.errors import ArtifactError, ResourceError
 from tunewright.core.machine import describe
 from tunewright.core.manifest import InputRef, Manifest
 
-STAGES = ("data", "train", "evaluate", "quantize", "serve", "report")
+STAGES = ("data", "train", "evaluate", "quantize", "chain", "serve", "report")
 PLAN = "plan.json"
 LOCK = ".lock"
 

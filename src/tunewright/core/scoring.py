@@ -146,14 +146,16 @@ def paired_bootstrap(
 ) -> tuple[float, float, float, float]:
     """(difference, low, high, p) of tuned - base over the same rows. tuned, base: [n, k].
 
-    p is two-sided: twice the smaller tail of the bootstrap distribution around zero, never below 1/resamples.
+    p is two-sided: twice the smaller tail of the bootstrap distribution around zero, never below 1/resamples, nor below
+    2 ** (1 - m) for m rows that differ: what their signs alone can show (two rows that both gained are no proof).
     """
     rows = resample_indices(len(tuned), seed=seed, resamples=resamples)
     differences = aggregate_rows(tuned, rows, aggregate) - aggregate_rows(base, rows, aggregate)
     low, high = percentile_interval(differences)
     observed = float(aggregate(tuned[None])[0] - aggregate(base[None])[0])
     tail = min(float((differences <= 0).mean()), float((differences >= 0).mean()))
-    return observed, low, high, min(1.0, max(2 * tail, 1 / resamples))
+    differing = int((tuned != base).any(axis=1).sum())
+    return observed, low, high, min(1.0, max(2 * tail, 1 / resamples, 2.0 ** (1 - differing)))
 
 
 def unpaired_test(tuned: Floats, base: Floats, aggregate: Aggregate, *, seed: int) -> tuple[float, float, float, float]:

@@ -6,12 +6,16 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from tunewright.core.errors import TunewrightError
 from tunewright.core.machine import has_fast_bfloat16
 from tunewright.doctor import hardware
 from tunewright.doctor.adapters import adapter_facts
+from tunewright.doctor.checkpoints import Trains, checkpoints_fact
 from tunewright.doctor.facts import Fact, failed, table
 from tunewright.doctor.libraries import library_facts, python_fact
-from tunewright.doctor.model import model_facts
+from tunewright.doctor.model import is_here, model_facts
+from tunewright.doctor.services import Addressed, redis_fact
+from tunewright.models import source
 from tunewright.models.config import ModelConfig
 from tunewright.models.source import cache_directory
 
@@ -29,6 +33,12 @@ class Listens(Protocol):
     @property
     def port(self) -> int: ...
 
+    @property
+    def cache(self) -> Addressed: ...
+
+    @property
+    def jobs(self) -> Addressed: ...
+
 
 class Project(Protocol):
     """The part of a project that is checked."""
@@ -38,6 +48,9 @@ class Project(Protocol):
 
     @property
     def serve(self) -> Listens: ...
+
+    @property
+    def train(self) -> Trains: ...
 
 
 def check(project: Project | None, root: Path) -> list[Fact]:
@@ -51,14 +64,33 @@ def check(project: Project | None, root: Path) -> list[Fact]:
         *adapter_facts(),
         hardware.cpu_fact(dtype, has_bfloat16=has_fast_bfloat16(), has_gpu=bool(found)),
         hardware.gpu_fact(found, hardware.torch_version()),
+        *([hardware.driver_fact(*hardware.driver(), hardware.torch_version())] if found else []),
         hardware.memory_fact(total, free),
         hardware.writable_fact(root),
         *disk_facts(root),
     ]
     if project:
         facts += model_facts(project.model, root, free_memory=free)
+        facts += _checkpoint_facts(project, root)
     host, port = (project.serve.host, project.serve.port) if project else ("127.0.0.1", DEFAULT_PORT)
-    return [*facts, hardware.port_fact(host, port, required=project is not None), *reference_facts()]
+    facts.append(hardware.port_fact(host, port, required=project is not None))
+    return [*facts, *(_redis_facts(project.serve) if project else []), *reference_facts()]
+
+
+def _checkpoint_facts(project: Project, root: Path) -> list[Fact]:
+    """None where the model's weights are not on this disk yet, or are faulty, which its own facts say."""
+    if not is_here(project.model, root):
+        return []
+    try:
+        folder = source.resolve(project.model, root)
+        return [checkpoints_fact(project.train, folder, hardware.disk_free(root))]
+    except TunewrightError:
+        return []
+
+
+def _redis_facts(serve: Listens) -> list[Fact]:
+    found = [redis_fact("serve.cache.store", serve.cache), redis_fact("serve.jobs.broker", serve.jobs)]
+    return [fact for fact in found if fact is not None]
 
 
 def disk_facts(root: Path) -> list[Fact]:

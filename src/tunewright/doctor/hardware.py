@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
+import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Sequence
 from importlib import metadata
@@ -14,18 +13,24 @@ from pathlib import Path
 import psutil
 
 from tunewright.core import machine
+from tunewright.core.errors import ResourceError
 from tunewright.core.files import human_bytes
+from tunewright.core.listen import bind
 from tunewright.doctor.facts import Fact
 
 LITTLE_MEMORY = 4 * 10**9
 """A 135 M model trains in 1.7 GB and its chain peaks below 3 GB (docs/results.md)."""
 LITTLE_DISK = 5 * 10**9
 NO_DISK = 500 * 10**6
+FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "neon", "asimd", "bf16", "sve")
+"""CPU instructions that decide how fast a model is multiplied, as Linux names them."""
 
 
 def cpu_fact(wanted: str, *, has_bfloat16: bool, has_gpu: bool) -> Fact:
-    """`wanted`: model.dtype. Names the number format that follows from it on this CPU."""
+    """`wanted`: model.dtype. Names the instructions and the number format that follows from them on this CPU."""
     has = "multiplies bf16 in hardware" if has_bfloat16 else "no bf16 in hardware"
+    features = [name for name in FEATURES if name in machine.cpu_flags()]
+    has += f" ({', '.join(features)})" if features else ""
     chosen = ("bfloat16" if has_bfloat16 else "float32") if wanted == "auto" else wanted
     words = f"{machine.cpu_name()}, {machine.usable_cores()} cores, {has}"
     if has_gpu:
@@ -59,6 +64,33 @@ def gpu_fact(found: Sequence[str], torch_version: str | None) -> Fact:
         fix = "install a CUDA build of torch (README, section GPU)"
         return Fact(name="GPU", fact=f"{words}; torch {torch_version} cannot use it", verdict="warn", fix=fix)
     return Fact(name="GPU", fact=words)
+
+
+def driver() -> tuple[str, str]:
+    """(version of the NVIDIA driver, newest CUDA that it runs), from nvidia-smi; empty where it is not there."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return "", ""
+    try:
+        shown = subprocess.run([tool], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return "", ""
+    version, newest = (re.search(rf"{name} Version:\s*([0-9.]+)", shown) for name in ("Driver", "CUDA"))
+    return version[1] if version else "", newest[1] if newest else ""
+
+
+def driver_fact(version: str, newest: str, torch_version: str | None) -> Fact:
+    """Whether the driver runs the CUDA that torch was built with: `+cu130` is CUDA 13.0. A newer minor version of the
+    same major one runs on an older driver (CUDA's minor version compatibility)."""
+    words = f"driver {version or 'not known'}" + (f", CUDA up to {newest}" if newest else "")
+    built = re.search(r"\+cu(\d+)(\d)$", torch_version or "")
+    if not built:
+        return Fact(name="CUDA", fact=words)
+    words += f"; torch is built for CUDA {built[1]}.{built[2]}"
+    if newest and int(built[1]) > int(newest.partition(".")[0]):
+        fix = f"update the driver, or install a torch built for CUDA {newest.partition('.')[0]}"
+        return Fact(name="CUDA", fact=words, verdict="fail", fix=fix)
+    return Fact(name="CUDA", fact=words)
 
 
 def torch_version() -> str | None:
@@ -111,17 +143,10 @@ def writable_fact(place: Path) -> Fact:
 
 def port_fact(host: str, port: int, *, required: bool) -> Fact:
     """Tries to listen once. `required`: a project asks for this port, so a busy one fails instead of warning."""
-    place = f"{host}:{port}"
     if port == 0:
         return Fact(name="serve port", fact="0: any free one is taken")
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-    except OSError as error:
-        busy = error.errno == errno.EADDRINUSE
-        words = f"{place} is in use" if busy else f"{place} cannot be opened: {error.strerror}"
-        fix = "stop the other server, or choose another serve.port" if busy else "check serve.host and serve.port"
-        return Fact(name="serve port", fact=words, verdict="fail" if required else "warn", fix=fix)
-    return Fact(name="serve port", fact=f"{place} is free")
+        bind(host, port, section="serve").close()
+    except ResourceError as error:
+        return Fact(name="serve port", fact=error.problem, verdict="fail" if required else "warn", fix=error.fix)
+    return Fact(name="serve port", fact=f"{host}:{port} is free")

@@ -14,6 +14,7 @@ from tunewright.models import source
 from tunewright.models.config import ModelConfig
 from tunewright.models.tokens import ChatTokenizer
 
+_TEXTS = ("Hello  world, 如何 治疗 感冒? ", "def f(x):\n    return x  # 2 spaces\n", "😀 37.5% ¥1,000\n\nend ")
 _TURNS = (("user", "How do I freeze my card? 怎么冻结银行卡？"), ("assistant", "In the app. 在手机银行里。"))
 
 
@@ -35,6 +36,11 @@ def model_facts(model: ModelConfig, root: Path, *, free_memory: int) -> list[Fac
         _memory_fact(size, free_memory),
         *tokenizer_facts(folder),
     ]
+
+
+def is_here(model: ModelConfig, root: Path) -> bool:
+    """Whether the model's folder is on this disk, with nothing to fetch or convert first."""
+    return not _not_here(model, root) and not _unmade(model, root)
 
 
 def _failed(name: str, error: TunewrightError) -> Fact:
@@ -85,8 +91,23 @@ def tokenizer_facts(folder: Path) -> list[Fact]:
         whole = _end_fact(tokenizer), _bos_fact(tokenizer)
     except TunewrightError as error:
         return [_failed("tokenizer", error)]
-    text = "English, Chinese, code and emoji survive the round trip; the model has a chat template"
-    return [Fact(name="tokenizer", fact=text), *whole]
+    return [_round_trip_fact(tokenizer), _template_fact(tokenizer), *whole]
+
+
+def _round_trip_fact(tokenizer: ChatTokenizer) -> Fact:
+    """Spaces above all: a tokenizer that is rebuilt as another kind loses them without a word."""
+    lost = [text for text in _TEXTS if tokenizer.decode(tokenizer.encode(text)) != text]
+    if not lost:
+        text = "spaces, English, Chinese, code and emoji survive the round trip"
+        return Fact(name="tokenizer", fact=text)
+    shown = tokenizer.decode(tokenizer.encode(lost[0]))
+    words = f"{lost[0]!r} comes back as {shown!r}"
+    return Fact(name="tokenizer", fact=words, verdict="fail", fix="fetch tokenizer.json of this model again")
+
+
+def _template_fact(tokenizer: ChatTokenizer) -> Fact:
+    letters = len(tokenizer.template.source)
+    return Fact(name="chat template", fact=f"present, {letters} letters, sha256 {tokenizer.template.sha256[:12]}")
 
 
 def _end_fact(tokenizer: ChatTokenizer) -> Fact:

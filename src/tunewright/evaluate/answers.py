@@ -1,13 +1,12 @@
-"""Answers of one system: free greedy generation, and constrained choice among the labels of the training split."""
+"""Answers of a model in memory: free greedy generation, and constrained choice among the known labels."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tunewright.core.chat import Conversation, Message
-from tunewright.core.scoring import Sample
-from tunewright.evaluate.prompts import Prompt, shown_text
+from tunewright.evaluate.prompts import Prompt
 from tunewright.models.choice import choose
 from tunewright.models.generate import Request, Sampling, generate
 from tunewright.models.tokens import IGNORED, ChatTokenizer
@@ -15,31 +14,6 @@ from tunewright.models.tokens import IGNORED, ChatTokenizer
 LABEL_SLACK = 8
 SMALLEST_GROUP = 8
 """Fewer prompts with one beginning are batched with the rest: half-empty batches cost more than the beginning."""
-
-
-def answer(
-    model: Any,
-    tokenizer: ChatTokenizer,
-    prompts: Sequence[Prompt],
-    *,
-    labels: Sequence[str],
-    max_new_tokens: int,
-    batch_size: int,
-    name: str,
-) -> list[Sample]:
-    """One sample a prompt, in order; intent prompts also get a constrained choice. `name` is shown with progress."""
-    requests = free_answers(
-        model, tokenizer, prompts, labels=labels, max_new_tokens=max_new_tokens, batch_size=batch_size, name=name
-    )
-    choices: dict[int, str] = {}
-    for rows in groups(prompts, intent_only=True):
-        ids = [prompts[row].ids for row in rows]
-        chosen = choose_labels(model, tokenizer, ids, labels, batch_size=batch_size, name=name)
-        choices |= zip(rows, chosen, strict=True)
-    return [
-        _sample(prompt, request, choices.get(row))
-        for row, (prompt, request) in enumerate(zip(prompts, requests, strict=True))
-    ]
 
 
 def free_answers(
@@ -51,17 +25,32 @@ def free_answers(
     max_new_tokens: int,
     batch_size: int,
     name: str,
+    on_finish: Callable[[int, Request], None] | None = None,
 ) -> list[Request]:
-    """The greedily generated answer to each prompt, in order. `name` is shown with progress."""
+    """The greedily generated answer to each prompt, in order. `name` is shown with progress. on_finish: called with the
+    place of a prompt and its answer as soon as it is there.
+
+    An answer that is a label is cut where no label is that long; what else is asked at the same time changes nothing.
+    """
     requests: dict[int, Request] = {}
     for rows in groups(prompts):
         ids = [prompts[row].ids for row in rows]
-        is_intent = all(prompts[row].is_intent for row in rows)
-        limit = label_room(tokenizer, labels, max_new_tokens) if is_intent else max_new_tokens
-        sampling = Sampling(max_new_tokens=limit)
-        found = generate(model, tokenizer, ids, sampling, batch_size=batch_size, label=f"{name}: answers")
+        limit = label_room(tokenizer, labels, max_new_tokens) if prompts[rows[0]].is_intent else max_new_tokens
+        found = generate(
+            model,
+            tokenizer,
+            ids,
+            Sampling(max_new_tokens=limit),
+            batch_size=batch_size,
+            label=f"{name}: answers",
+            on_finish=_placed(rows, on_finish) if on_finish else None,
+        )
         requests |= zip(rows, found, strict=True)
     return [requests[row] for row in range(len(prompts))]
+
+
+def _placed(rows: Sequence[int], on_finish: Callable[[int, Request], None]) -> Callable[[int, Request], None]:
+    return lambda place, request: on_finish(rows[place], request)
 
 
 def label_room(tokenizer: ChatTokenizer, labels: Sequence[str], max_new_tokens: int) -> int:
@@ -71,29 +60,16 @@ def label_room(tokenizer: ChatTokenizer, labels: Sequence[str], max_new_tokens: 
     return min(max_new_tokens, longest + LABEL_SLACK)
 
 
-def _sample(prompt: Prompt, request: Request, choice: str | None) -> Sample:
-    return Sample(
-        id=prompt.conversation.id,
-        prompt=shown_text(prompt.conversation.prompt),
-        reference=prompt.conversation.reference,
-        prediction=request.text.strip(),
-        seconds=request.seconds,
-        new_tokens=len(request.output_ids),
-        finish=request.finish or "stop",
-        metadata=prompt.conversation.metadata,
-        choice=choice,
-    )
-
-
 def groups(prompts: Sequence[Prompt], *, intent_only: bool = False) -> list[list[int]]:
-    """Indices of prompts that begin alike; small groups are put together as one."""
+    """Indices of prompts that begin alike; small groups are put together as one, labels and other answers apart."""
     named: dict[str, list[int]] = {}
     for row, prompt in enumerate(prompts):
         if prompt.is_intent or not intent_only:
             named.setdefault(prompt.group, []).append(row)
     large = [rows for rows in named.values() if len(rows) >= SMALLEST_GROUP]
     rest = sorted(row for rows in named.values() if len(rows) < SMALLEST_GROUP for row in rows)
-    return [*large, rest] if rest else large
+    apart = [[row for row in rest if prompts[row].is_intent is is_intent] for is_intent in (True, False)]
+    return [*large, *(rows for rows in apart if rows)]
 
 
 def choose_labels(

@@ -10,8 +10,10 @@ from pydantic import Field, field_validator
 from tunewright.core.config import Section
 from tunewright.core.registry import Chosen, Entry, PluginOptions, Registry
 from tunewright.evaluate.metrics.options import RowMetricOptions
+from tunewright.evaluate.rivals.options import RIVALS
 
 _OPTIONS = "tunewright.evaluate.metrics.options"
+_OF_MODEL = "tunewright.evaluate.metrics.model_options"
 METRICS = Registry(
     "metrics",
     {
@@ -30,9 +32,30 @@ METRICS = Registry(
             "tunewright.evaluate.metrics.toxicity:Toxicity",
             "tunewright.evaluate.metrics.toxicity_options:ToxicityOptions",
         ),
+        "resolution": Entry(
+            "tunewright.evaluate.metrics.resolution:Resolution",
+            "tunewright.evaluate.metrics.resolution_options:ResolutionOptions",
+        ),
+        "handling_time": Entry(
+            "tunewright.evaluate.metrics.handling_time:HandlingTime",
+            "tunewright.evaluate.metrics.resolution_options:HandlingTimeOptions",
+        ),
         "latency": Entry(
             "tunewright.evaluate.metrics.latency:Latency", "tunewright.evaluate.config:LatencyOptions", "train"
         ),
+        "perplexity": Entry(
+            "tunewright.evaluate.metrics.perplexity:Perplexity", f"{_OF_MODEL}:PerplexityOptions", "train"
+        ),
+        "forgetting": Entry(
+            "tunewright.evaluate.metrics.forgetting:Forgetting", f"{_OF_MODEL}:ForgettingOptions", "train"
+        ),
+        "memorization": Entry(
+            "tunewright.evaluate.metrics.memorization:Memorization", f"{_OF_MODEL}:MemorizationOptions", "train"
+        ),
+        "judge": Entry(
+            "tunewright.evaluate.metrics.judge:Judge", "tunewright.evaluate.metrics.judge_options:JudgeOptions"
+        ),
+        "lm_eval": Entry("tunewright.evaluate.metrics.lm_eval:LmEval", f"{_OF_MODEL}:LmEvalOptions"),
     },
 )
 
@@ -62,11 +85,20 @@ class RougeOptions(RowMetricOptions):
 
 
 class LatencyOptions(PluginOptions):
-    """Time for a fixed number of generated tokens at batch 1, warm."""
+    """Time for a fixed number of generated tokens, one request at a time and several together, warm."""
 
     name: Literal["latency"] = "latency"
     new_tokens: int = Field(default=200, ge=1)
     repeats: int = Field(default=3, ge=1)
+    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 8), min_length=1)
+    """Requests that come together. Those of 1 are `latency.p50_s` and so on, those of 8 `latency.batch8_p50_s`."""
+
+    @field_validator("batch_sizes")
+    @classmethod
+    def _once(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("name every batch size once")
+        return value
 
 
 class Gate(Section):
@@ -107,8 +139,12 @@ class EvaluateConfig(Section):
     primary: str = "intent.accuracy"
     """The metric that decides whether the tuned model is better."""
     gates: tuple[Gate, ...] = ()
+    rivals: tuple[Annotated[PluginOptions, Chosen(RIVALS)], ...] = ()
+    """Cheaper ways to the same answers, asked the same rows; they decide no gate."""
     max_new_tokens: int = Field(default=64, ge=1)
     """Longest generated answer."""
     batch_size: int = Field(default=16, ge=1)
     max_rows: int | None = Field(default=None, ge=1)
     """At most this many test rows, drawn with the project's seed; default all."""
+    cache: bool = True
+    """Keep answers on disk, so that a second evaluation asks only what is new; off: everything is asked."""

@@ -8,6 +8,7 @@ from tunewright.core.chat import Conversation
 from tunewright.core.runs import Artifact, Workspace
 from tunewright.evaluate import exam, foresight, power, uses
 from tunewright.evaluate.config import EvaluateConfig
+from tunewright.evaluate.of_model import of_model
 
 
 def state(config: EvaluateConfig, data: Artifact, workspace: Workspace, *, seed: int, task_rows: int) -> list[str]:
@@ -22,7 +23,10 @@ def state(config: EvaluateConfig, data: Artifact, workspace: Workspace, *, seed:
         return []
     test, training = ([Conversation.from_row(row) for row in data.jsonl(f"{name}.jsonl")] for name in ("test", "train"))
     prepared = exam.prepare(config, test, training, seed=seed)
-    known = foresight.known(config, prepared.rows, prepared.metrics, workspace=workspace, earlier=before)
+    beside = of_model(config, test, training, seed=seed, root=workspace.root)
+    known = foresight.known(
+        config, prepared.rows, prepared.metrics, workspace=workspace, earlier=before, of_model=beside
+    )
     smaller = [dataclasses.replace(entry, n=min(entry.n, task_rows)) for entry in known]
     warnings = [*power.check(config.gates, known, on="tuned"), *power.check(config.gates, smaller, on="quantized")]
     gated = {config.primary, *(gate.metric for gate in config.gates)}

@@ -11,13 +11,16 @@ from typing import Any
 from tunewright.core.chat import Conversation
 from tunewright.core.errors import ArtifactError, ConfigError
 from tunewright.core.scoring import Measured, Sample
-from tunewright.evaluate.answers import answer
 from tunewright.evaluate.compare import right_rows, wrong_answer_floors
 from tunewright.evaluate.config import EvaluateConfig
 from tunewright.evaluate.labels import training_labels
-from tunewright.evaluate.prompts import System, build_prompts, prompt_room
+from tunewright.evaluate.metrics.resolution_log import refuse_recordings
+from tunewright.evaluate.of_model import OfModel
+from tunewright.evaluate.prompts import Prompt, System, build_prompts, prompt_room
 from tunewright.evaluate.rows import applying, drawn
 from tunewright.evaluate.scorer import RowMetric, intent_options, model_metrics, row_metrics
+from tunewright.evaluate.systems.protocol import Asking, ChatModel, Kind
+from tunewright.evaluate.systems.samples import answered
 from tunewright.models.tokens import ChatTokenizer
 
 
@@ -31,6 +34,7 @@ class Exam:
     metrics: tuple[RowMetric, ...]
     timed: Conversation
     seed: int
+    of_model: OfModel | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Taken:
     labels_shown: int
     cut_prompts: int
     cut_answers: int
+    seconds_per_answer: float | None = None
+    """Median of questions asked one by one, measured where rivals are to be compared."""
 
     def notes(self) -> dict[str, Any]:
         """What a reader of the scores must know beside them."""
@@ -54,7 +60,7 @@ class Taken:
             "prompts_cut_on_the_left": self.cut_prompts,
             "answers_cut_at_max_new_tokens": self.cut_answers,
             "seconds": round(self.seconds, 2),
-        }
+        } | ({} if self.seconds_per_answer is None else {"seconds_per_answer": self.seconds_per_answer})
 
 
 def prepare(
@@ -73,6 +79,7 @@ def prepare(
             fix="check the metric's `label` and `where` against the rows' metadata",
         )
     metrics = row_metrics(config, labels)
+    refuse_recordings(metrics)
     rows = [row for row in test if any(metric.applies(row.metadata) for metric in metrics)]
     if config.max_rows is not None:
         rows = drawn(rows, config.max_rows, seed=seed)
@@ -88,29 +95,74 @@ def prepare(
 
 
 def take(exam: Exam, model: Any, tokenizer: ChatTokenizer, *, system: System, max_length: int) -> Taken:
-    """Lets `model` answer every row and scores it. max_length: tokens of prompt and answer together."""
+    """`sit` for a model that is open already, without a cache. max_length: tokens of prompt and answer together."""
+    from tunewright.evaluate.systems.open import in_memory
+
+    kind: Kind = "base" if system == "base" else "merged"
+    return sit(exam, in_memory(model, tokenizer, name=system, kind=kind, max_length=max_length), asked_as=system)
+
+
+def sit(exam: Exam, candidate: ChatModel, *, asked_as: System) -> Taken:
+    """Lets a system answer every row and scores it; what is measured of the model itself comes first, on a model that
+    has not answered yet. asked_as: whether it is shown what the base or what the tuned model is shown."""
     start = time.monotonic()
-    config = exam.config
-    room = prompt_room(max_length, config.max_new_tokens, where="evaluate.max_new_tokens")
-    timings = _time_model(exam, model, tokenizer, max_length)
-    prompts = build_prompts(config, exam.labels, exam.rows, tokenizer, system=system, room=room)
-    samples = answer(
-        model,
-        tokenizer,
-        prompts,
-        labels=exam.labels,
-        max_new_tokens=config.max_new_tokens,
-        batch_size=config.batch_size,
-        name=system,
-    )
+    prompts = prompts_for(exam, candidate, asked_as=asked_as)
+    of_model = measure_model(exam, candidate)
+    samples = answered(candidate, prompts, asking(exam))
+    return grade(exam, prompts, samples, of_model, seconds=time.monotonic() - start)
+
+
+def asking(exam: Exam) -> Asking:
+    """How every system of this exam answers."""
+    return Asking(exam.config.max_new_tokens, exam.config.batch_size, exam.labels)
+
+
+def prompts_for(exam: Exam, candidate: ChatModel, *, asked_as: System) -> list[Prompt]:
+    """The questions as token ids of the system's own tokenizer, as messages alone where it has none. Raises ConfigError
+    when the answers leave no place for a prompt."""
+    room = None
+    if candidate.max_length is not None:
+        room = prompt_room(candidate.max_length, exam.config.max_new_tokens, where="evaluate.max_new_tokens")
+    return build_prompts(exam.config, exam.labels, exam.rows, candidate.tokenizer, system=asked_as, room=room)
+
+
+def measure_model(exam: Exam, candidate: ChatModel) -> list[Measured]:
+    """What metrics of the model itself say, always measured now; nothing for a system that is no model of this process.
+    Metrics over rows of a corpus belong here too."""
+    from tunewright.evaluate.systems.local import LocalModel
+
+    if not isinstance(candidate, LocalModel):
+        return []
+    ids = candidate.tokenizer.prompt_ids(exam.timed.prompt)
+    timings = [
+        measured
+        for metric in model_metrics(exam.config)
+        for measured in metric.measure_model(candidate.model, candidate.tokenizer, ids, max_length=candidate.max_length)
+    ]
+    return timings + (exam.of_model.measure(candidate) if exam.of_model else [])
+
+
+def grade(
+    exam: Exam,
+    prompts: Sequence[Prompt],
+    samples: list[Sample],
+    of_model: Sequence[Measured] = (),
+    *,
+    seconds: float,
+    metrics: Sequence[RowMetric] | None = None,
+    signature: str = "",
+) -> Taken:
+    """Scores answers. metrics: those that these rows are scored with, default all; signature: what else decides the
+    numbers, behind that of every metric."""
     shown = sum(prompt.shows_labels for prompt in prompts)
-    found, floors, right = _score(exam, samples, labels_shown=shown > 0)
+    chosen = exam.metrics if metrics is None else metrics
+    found, floors, right = _score(exam, chosen, samples, labels_shown=shown > 0, signature=signature)
     return Taken(
         samples=samples,
         right=right,
-        measured={measured.metric: measured for measured in [*found, *timings]},
+        measured={measured.metric: measured for measured in [*found, *of_model]},
         floors=floors,
-        seconds=time.monotonic() - start,
+        seconds=seconds,
         labels_shown=shown,
         cut_prompts=sum(prompt.cut_tokens > 0 for prompt in prompts),
         cut_answers=sum(sample.finish == "length" for sample in samples),
@@ -118,18 +170,18 @@ def take(exam: Exam, model: Any, tokenizer: ChatTokenizer, *, system: System, ma
 
 
 def _score(
-    exam: Exam, samples: list[Sample], *, labels_shown: bool
+    exam: Exam, metrics: Sequence[RowMetric], samples: list[Sample], *, labels_shown: bool, signature: str
 ) -> tuple[list[Measured], dict[str, float], list[bool | None]]:
     """Statistics and floors of every metric over answers, and which answers are right: by the primary metric where
     it says yes or no, else by the first that does."""
     found: list[Measured] = []
     floors: dict[str, float] = {}
     rights: dict[str, list[bool | None]] = {}
-    for metric in exam.metrics:
+    for metric in metrics:
         for measured in metric.measure(samples):
             is_intent = measured.metric.startswith("intent")
             note = f"|labels in prompt:{'yes' if labels_shown else 'no'}" if is_intent else ""
-            found.append(dataclasses.replace(measured, signature=f"{measured.signature}{note}"))
+            found.append(dataclasses.replace(measured, signature=f"{measured.signature}{note}{signature}"))
             is_whole = len(measured.statistics) == len(applying(samples, metric.applies))
             if measured.yes_no and measured.higher_is_better and is_whole:
                 rights[measured.metric] = right_rows(metric, measured, samples)
@@ -137,12 +189,3 @@ def _score(
     unknown: list[bool | None] = [None] * len(samples)
     right = rights.get(exam.config.primary) or next(iter(rights.values()), unknown)
     return found, floors, right
-
-
-def _time_model(exam: Exam, model: Any, tokenizer: ChatTokenizer, max_length: int) -> list[Measured]:
-    ids = tokenizer.prompt_ids(exam.timed.prompt)
-    return [
-        measured
-        for metric in model_metrics(exam.config)
-        for measured in metric.measure_model(model, tokenizer, ids, max_length=max_length)
-    ]

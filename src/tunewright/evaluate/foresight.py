@@ -11,6 +11,7 @@ from tunewright.core.errors import ArtifactError, ConfigError
 from tunewright.core.runs import Artifact, Workspace
 from tunewright.core.scoring import Z_95, Measured, Sample, wilson
 from tunewright.evaluate.config import METRICS, EvaluateConfig, LatencyOptions
+from tunewright.evaluate.of_model import OfModel
 from tunewright.evaluate.power import Known
 from tunewright.evaluate.scorer import RowMetric, named_keys
 
@@ -26,6 +27,7 @@ def known(
     *,
     workspace: Workspace,
     earlier: Sequence[Artifact],
+    of_model: OfModel | None = None,
 ) -> list[Known]:
     """An entry for each metric key that these rows give, the primary one first. earlier: evaluations of the same test
     rows, the newest of which that measured a key tells its spread. Raises ConfigError when `primary` or a gate names a
@@ -38,7 +40,9 @@ def known(
         if isinstance(options, LatencyOptions)
         for key in METRICS.target(options.name).metric_keys(options)
     ]
-    _require(config, [entry.metric for entry in found], rows=len(rows))
+    found += [_known(one, len(one.statistics)) for one in (of_model.foresee(rows) if of_model else ())]
+    unforeseen = of_model.folder_keys if of_model else []
+    _require(config, [*(entry.metric for entry in found), *unforeseen], rows=len(rows))
     learned = [_learned(entry, workspace, earlier) for entry in found]
     return sorted(learned, key=lambda entry: entry.metric != config.primary)
 
@@ -61,15 +65,19 @@ def _of_rows(metric: RowMetric, rows: Sequence[Conversation], wanted: set[str]) 
     if missing or any(len(entry.statistics) != len(few) for entry in measured):
         few, measured = fitting, measure(fitting)
     return [
-        Known(
-            entry.metric,
-            "yes/no" if entry.yes_no else "mean" if entry.paired else "unpaired",
-            len(fitting) if len(entry.statistics) == len(few) else len(entry.statistics),
-            scale={"": 1.0, "points": 100.0}.get(entry.unit, math.inf),
-            unit=entry.unit,
-        )
+        _known(entry, len(fitting) if len(entry.statistics) == len(few) else len(entry.statistics))
         for entry in measured
     ]
+
+
+def _known(entry: Measured, n: int) -> Known:
+    return Known(
+        entry.metric,
+        "yes/no" if entry.yes_no else "mean" if entry.paired else "unpaired",
+        n,
+        scale={"": 1.0, "points": 100.0}.get(entry.unit, math.inf),
+        unit=entry.unit,
+    )
 
 
 def _keys(metric: Any, measured: Sequence[Measured]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunewright.core.scoring import Difference, Measured, Score
@@ -10,13 +10,17 @@ from tunewright.evaluate import compare, gates, multiplicity
 from tunewright.evaluate.config import EvaluateConfig, Gate
 from tunewright.evaluate.exam import Exam, Taken
 from tunewright.evaluate.gates import Against, GateResult
+from tunewright.evaluate.rivals import cheaper
+from tunewright.evaluate.rivals.contest import Contested
 
 Numbers = Mapping[str, Measured]
 
 
-def document(prepared: Exam, base: Taken, tuned: Taken, promoted: Taken | None = None) -> dict[str, Any]:
-    """`base`, `tuned` and (where a gate names it) `promoted` by metric, `paired` and `paired_promoted`, the gates, and
-    what a reader must know beside the numbers."""
+def document(
+    prepared: Exam, base: Taken, tuned: Taken, promoted: Taken | None = None, *, rivals: Sequence[Contested] = ()
+) -> dict[str, Any]:
+    """`base`, `tuned` and (where a gate names it) `promoted` by metric, `paired` and `paired_promoted`, the gates, the
+    rivals, and what a reader must know beside the numbers."""
     config, seed = prepared.config, prepared.seed
     systems = {"base": base, "tuned": tuned, **({"promoted": promoted} if promoted else {})}
     scores = {name: compare.scores_of(taken.measured, taken.floors, seed=seed) for name, taken in systems.items()}
@@ -29,10 +33,13 @@ def document(prepared: Exam, base: Taken, tuned: Taken, promoted: Taken | None =
         if "tuned" in gate.on
     ]
     shown = {name: {key: score.model_dump() for key, score in found.items()} for name, found in scores.items()}
+    beside = [_rival(config, rival, tuned, scores["tuned"], seed=seed) for rival in rivals]
     return {
         **shown,
         **{name: pairs.dump(scores["tuned"]) for name, pairs in against.items()},
         "gates": [result.model_dump(mode="json") for result in decided],
+        "rivals": beside,
+        "cheaper_rival": cheaper.cheaper_rival(beside, config.primary),
         "primary": config.primary,
         "seed": seed,
         "labels": list(prepared.labels),
@@ -40,11 +47,29 @@ def document(prepared: Exam, base: Taken, tuned: Taken, promoted: Taken | None =
     }
 
 
+def _rival(
+    config: EvaluateConfig, rival: Contested, tuned: Taken, scores: Mapping[str, Score], *, seed: int
+) -> dict[str, Any]:
+    """The row of a rival: its scores, and tuned minus rival on the same rows."""
+    own = compare.scores_of(rival.taken.measured, rival.taken.floors, seed=seed)
+    return {
+        "name": rival.name,
+        "kind": rival.kind,
+        "why": rival.why,
+        "scores": {key: score.model_dump() for key, score in own.items()},
+        "paired": _Pairs(config, tuned.measured, rival.taken.measured, seed=seed).dump(scores),
+        "seconds_per_answer": rival.seconds_per_answer,
+        "cost_per_thousand": rival.cost_per_thousand,
+        "currency": rival.currency,
+        "notes": rival.notes,
+    }
+
+
 class _Pairs:
     """Tuned minus another system by metric, with p values corrected for the number of metrics."""
 
     def __init__(self, config: EvaluateConfig, tuned: Numbers, other: Numbers, *, seed: int) -> None:
-        both = {key: found for key, found in tuned.items() if key in other}
+        both = {key: found for key, found in tuned.items() if key in other and _pairs_up(found, other[key])}
         self.tuned, self.other = tuned, other
         self.differences = compare.differences_of(both, other, seed=seed)
         self.corrected = multiplicity.corrected(self.differences, primary=config.primary)
@@ -65,6 +90,11 @@ class _Pairs:
             ours, theirs = (side[key].statistics[:, 0] > 0 for side in (self.tuned, self.other))
             row |= {"gained": int((ours & ~theirs).sum()), "lost": int((theirs & ~ours).sum())}
         return row
+
+
+def _pairs_up(ours: Measured, theirs: Measured) -> bool:
+    """Whether line i of both is the same row: another tokenizer may leave other rows."""
+    return not ours.paired or len(ours.statistics) == len(theirs.statistics)
 
 
 def decide(gate: Gate, scores: Mapping[str, Mapping[str, Score]], base: _Pairs, promoted: _Pairs | None) -> GateResult:

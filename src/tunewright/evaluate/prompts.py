@@ -22,7 +22,8 @@ SHORTEST_PROMPT = 16
 @dataclass(frozen=True)
 class Prompt:
     """One question as token ids. `is_intent`: the intent metric scores the answer. `cut_tokens` are missing on the
-    left. `group`: prompts of one group begin alike, so their start is computed once."""
+    left. `group`: prompts of one group begin alike, so their start is computed once. `messages`: the same question for
+    a system that renders by itself; the ids are empty where there is no tokenizer."""
 
     conversation: Conversation
     ids: list[int]
@@ -30,6 +31,7 @@ class Prompt:
     shows_labels: bool
     cut_tokens: int
     group: str
+    messages: tuple[Message, ...] = ()
 
 
 def shows_labels(options: IntentOptions | None, system: System) -> bool:
@@ -61,23 +63,41 @@ def build_prompts(
     config: EvaluateConfig,
     labels: Sequence[str],
     rows: Sequence[Conversation],
-    tokenizer: ChatTokenizer,
+    tokenizer: ChatTokenizer | None,
     *,
     system: System,
-    room: int,
+    room: int | None,
 ) -> list[Prompt]:
-    """A prompt for each row, at most `room` tokens long, cut on the left as in training."""
-    options = intent_options(config)
-    bos = begin_token(tokenizer)
+    """A prompt for each row, at most `room` tokens long, cut on the left as in training; messages alone, whole, where
+    there is no tokenizer."""
     prompts = []
     for row in rows:
         messages = messages_for(config, labels, row, system=system)
-        ids, cut = cut_left(tokenizer.prompt_ids(messages, tools=tools_of(row.metadata)), room, bos=bos)
-        is_intent = options is not None and has_label(options, row.metadata)
-        listed = messages != row.prompt
-        turn = next((message.content or "" for message in messages if message.role == "system"), "")
-        prompts.append(Prompt(row, ids, is_intent, listed, cut, f"{'intent' if is_intent else 'answer'}:{turn}"))
+        prompts.append(prompt_of(config, row, messages, tokenizer, room=room, shows_labels=messages != row.prompt))
     return prompts
+
+
+def prompt_of(
+    config: EvaluateConfig,
+    row: Conversation,
+    messages: tuple[Message, ...],
+    tokenizer: ChatTokenizer | None,
+    *,
+    room: int | None,
+    shows_labels: bool,
+) -> Prompt:
+    """The row asked with `messages`, which may be others than its own."""
+    options = intent_options(config)
+    is_intent = options is not None and has_label(options, row.metadata)
+    turn = next((message.content or "" for message in messages if message.role == "system"), "")
+    ids: list[int] = []
+    cut = 0
+    if tokenizer is not None:
+        assert room is not None, "a tokenizer comes with a limit"
+        whole = tokenizer.prompt_ids(messages, tools=tools_of(row.metadata))
+        ids, cut = cut_left(whole, room, bos=begin_token(tokenizer))
+    group = f"{'intent' if is_intent else 'answer'}:{turn}"
+    return Prompt(row, ids, is_intent, shows_labels, cut, group, messages)
 
 
 def begin_token(tokenizer: ChatTokenizer) -> int:

@@ -15,6 +15,7 @@ from tunewright.core.scoring import Measured, Sample, Score, to_score
 from tunewright.evaluate.compare import wrong_answer_floors
 from tunewright.evaluate.config import METRICS, EvaluateConfig
 from tunewright.evaluate.metrics.json_answers import loads, object_in
+from tunewright.evaluate.metrics.resolution_log import as_score_row
 from tunewright.evaluate.scorer import RowMetric, row_metrics
 
 MOST_FAULTS = 5
@@ -88,7 +89,7 @@ def read_rows(path: Path) -> list[Sample]:
 
 def _sample(line: bytes, number: int) -> Sample:
     """Raises ValueError with one sentence about what is wrong with the line."""
-    row = _object(line)
+    row = as_score_row(_object(line))
     for key in ("prediction", "reference"):
         if key not in row:
             raise ValueError(f"the key '{key}' is missing")
@@ -144,14 +145,13 @@ def configured(named: Sequence[str], options: Mapping[str, Mapping[str, Any]]) -
         raise ConfigError("no metric was named", fix=f"--metrics with any of: {known}")
     for name in named:
         METRICS.options(name)
-    metrics = [{"name": name, **options.get(name, {})} for name in dict.fromkeys(named)]
-    config = validate(EvaluateConfig, {"metrics": metrics}, {(): 0}, "command line")
-    without = [one.name for one in config.metrics if not issubclass(METRICS.target(one.name), RowMetric)]
+    without = [name for name in named if not issubclass(METRICS.target(name), RowMetric)]
     if without:
         raise ConfigError(
             f"'{without[0]}' measures a model, not answers", fix="`tunewright evaluate` measures it; leave it out here"
         )
-    return config
+    metrics = [{"name": name, **options.get(name, {})} for name in dict.fromkeys(named)]
+    return validate(EvaluateConfig, {"metrics": metrics}, {(): 0}, "command line")
 
 
 def score(config: EvaluateConfig, samples: Sequence[Sample], *, seed: int) -> Scored:

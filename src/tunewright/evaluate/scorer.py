@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from tunewright.core.chat import Conversation
@@ -14,6 +15,7 @@ from tunewright.core.errors import ConfigError
 from tunewright.core.registry import PluginOptions
 from tunewright.core.scoring import Measured, Sample
 from tunewright.evaluate.config import METRICS, EvaluateConfig, IntentOptions
+from tunewright.evaluate.corpus import Corpus
 
 
 @runtime_checkable
@@ -38,6 +40,57 @@ class ModelMetric(Protocol):
         ...
 
 
+@runtime_checkable
+class CorpusMetric(Protocol):
+    """A metric of the model itself over rows: one line of statistics a row, so that two systems are paired."""
+
+    def measure_corpus(self, model: Any, tokenizer: Any, corpus: Corpus) -> list[Measured]:
+        """Measures `model`; the rows and their order depend on `corpus` and the options alone, not on the system."""
+        ...
+
+    def foresee_corpus(self, corpus: Corpus) -> list[Measured]:
+        """What `measure_corpus` will give, in kind and number, without a model. Raises ConfigError where a file that
+        an option names is missing or of another form."""
+        ...
+
+
+@runtime_checkable
+class FolderMetric(Protocol):
+    """A metric that another program takes of a model's folder, when no model of ours is in memory."""
+
+    def measure_folder(self, folder: Path, corpus: Corpus) -> list[Measured]:
+        """Measures the model in `folder`, which is in transformers' form."""
+        ...
+
+    def check_folder(self, corpus: Corpus) -> None:
+        """Raises MissingExtraError or ConfigError where the program or a file is missing, before anything runs."""
+        ...
+
+
+@runtime_checkable
+class PairMetric(Protocol):
+    """A metric that compares a system's answers with the base's, such as a judge. The base is measured against itself,
+    so that every system has a number."""
+
+    def measure_pair(self, base: Sequence[Sample], other: Sequence[Sample], corpus: Corpus) -> list[Measured]:
+        """Statistics of `other`, which is the system of `corpus`; an empty list where no row applies."""
+        ...
+
+    def foresee_pair(self, rows: Sequence[Conversation], corpus: Corpus) -> list[Measured]:
+        """What `measure_pair` will give, in kind and number, without asking anybody. Raises ConfigError where a key or
+        file that an option names is missing, or no row applies."""
+        ...
+
+
+@runtime_checkable
+class Detailed(Protocol):
+    """A metric that has something to list beside its numbers."""
+
+    def details(self, system: str) -> list[dict[str, Any]]:
+        """Rows for a file of the artifact, of what was last measured for this system; never raw personal data."""
+        ...
+
+
 def known_keys(config: EvaluateConfig) -> list[str]:
     """Every metric key that the chosen metrics produce."""
     return [key for options in config.metrics for key in _keys(options)]
@@ -56,6 +109,19 @@ def check_keys(config: EvaluateConfig) -> None:
     faults += [f"evaluate.metrics: two metrics produce '{key}'" for key, count in Counter(known).items() if count > 1]
     if faults:
         raise ConfigError("\n".join(faults), fix=f"known: {', '.join(dict.fromkeys(known))}")
+    _check_may_decide(config)
+
+
+def _check_may_decide(config: EvaluateConfig) -> None:
+    """Raises ConfigError for a `primary` or gate on a metric that says itself that it may decide nothing (its class
+    has `why_no_gate(options) -> str`)."""
+    faults = []
+    for options in config.metrics:
+        why = getattr(METRICS.target(options.name), "why_no_gate", lambda _: "")(options)
+        keys = _keys(options)
+        faults += [f"{place}: '{key}': {why}" for place, key in named_keys(config) if why and key in keys]
+    if faults:
+        raise ConfigError("\n".join(faults), fix="give the metric what it lacks, or name another metric here")
 
 
 def intent_options(config: EvaluateConfig) -> IntentOptions | None:
@@ -65,14 +131,34 @@ def intent_options(config: EvaluateConfig) -> IntentOptions | None:
 
 def row_metrics(config: EvaluateConfig, labels: Sequence[str]) -> list[RowMetric]:
     """The chosen metrics over answers. `labels`: those of the training split."""
-    built = [_build(options, labels) for options in config.metrics]
-    return [metric for metric in built if isinstance(metric, RowMetric)]
+    chosen = [options for options in config.metrics if issubclass(METRICS.target(options.name), RowMetric)]
+    return [_build(options, labels) for options in chosen]
 
 
 def model_metrics(config: EvaluateConfig) -> list[ModelMetric]:
-    """The chosen metrics of the model itself."""
-    built = [_build(options, ()) for options in config.metrics]
-    return [metric for metric in built if isinstance(metric, ModelMetric)]
+    """The chosen metrics of the model on one prompt."""
+    return list(_of_kind(config, ModelMetric).values())
+
+
+def corpus_metrics(config: EvaluateConfig) -> dict[str, CorpusMetric]:
+    """The chosen metrics of the model over rows, by name."""
+    return _of_kind(config, CorpusMetric)
+
+
+def folder_metrics(config: EvaluateConfig) -> dict[str, FolderMetric]:
+    """The chosen metrics of a model's folder, by name."""
+    return _of_kind(config, FolderMetric)
+
+
+def pair_metrics(config: EvaluateConfig) -> dict[str, PairMetric]:
+    """The chosen metrics that compare two systems, by name."""
+    return _of_kind(config, PairMetric)
+
+
+def _of_kind(config: EvaluateConfig, kind: type[Any]) -> dict[str, Any]:
+    """The chosen metrics of a Protocol by name; no other is made."""
+    chosen = [options for options in config.metrics if issubclass(METRICS.target(options.name), kind)]
+    return {options.name: _build(options, ()) for options in chosen}
 
 
 def primary_scorer(config: EvaluateConfig, labels: Sequence[str]) -> Callable[[Sequence[Sample]], Measured]:
@@ -103,7 +189,8 @@ def _primary_metric(config: EvaluateConfig, labels: Sequence[str]) -> RowMetric:
     metric = _build(next(options for options in config.metrics if config.primary in _keys(options)), labels)
     if isinstance(metric, RowMetric) and not config.primary.startswith("intent_choice."):
         return metric
-    keys = [key for key in known_keys(config) if not key.startswith(("latency.", "intent_choice."))]
+    over_answers = [one for one in config.metrics if issubclass(METRICS.target(one.name), RowMetric)]
+    keys = [key for one in over_answers for key in _keys(one) if not key.startswith("intent_choice.")]
     raise ConfigError(
         f"'{config.primary}' cannot score freely generated answers, which other stages need",
         where="evaluate.primary",

@@ -92,6 +92,7 @@ def influence(stage: str, splits: Iterable[str]) -> str:
     tested = {
         "evaluate": "its scores count the row",
         "quantize": "its table was measured with the test split that the row is in",
+        "chain": "its answers may include the row's",
         "serve": "its self-measurement may have asked the row",
     }
     parts = [f"its model was trained with the row ({' and '.join(trained)} split)"] if trained else []

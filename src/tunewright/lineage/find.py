@@ -146,7 +146,7 @@ def find(workspace: Workspace, sources: Sequence[SourceFile], word: str, *, kind
         matched_by=search.kind,
         sources=tuple(hits.get("", ())),
         artifacts=kept,
-        caches=tuple(workspace.relative(path) for path in _caches(workspace, ids)),
+        caches=tuple(workspace.relative(path) for path in [*_caches(workspace, ids), *_answers(workspace, bool(kept))]),
         ratings=tuple(workspace.relative(path) for path in stores),
         notes=(
             *_taken_as(search),
@@ -265,6 +265,13 @@ def _caches(workspace: Workspace, ids: set[str]) -> list[Path]:
         if not names.isdisjoint(ids):
             found.append(path)
     return found
+
+
+def _answers(workspace: Workspace, is_known: bool) -> list[Path]:
+    """Every file of stored answers once some artifact holds the row: a model may have said it in answer to any other.
+    They are made anew when they are missing."""
+    folder = workspace.root / "runs" / workspace.project / ".cache" / "answers"
+    return sorted(folder.glob("*.jsonl")) if is_known else []
 
 
 def _notes(search: Search, sources: Sequence[SourceFile], every: Sequence[Node]) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunewright.core import files, promoted
+from tunewright.core import files, named
 from tunewright.core.erasures import Erasures
 from tunewright.core.runs import Artifact, Output, Workspace, begin, prunable
 from tunewright.lineage.find import PURGED, FindResult, Holder, cleaned, find
@@ -275,6 +275,6 @@ def _less(sizes: Mapping[str, int], counts: Counter[str]) -> dict[str, int]:
 
 def _prunable(workspace: Workspace, found: FindResult) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """(what `prune --keep 1` removes now, what it removes once every stage was run again) of what holds the row."""
-    going = {workspace.relative(path) for path in prunable(workspace, 1, promoted.in_use(workspace))}
+    going = {workspace.relative(path) for path in prunable(workspace, 1, named.in_use(workspace))}
     holding = [holder.path for holder in found.artifacts]
     return tuple(p for p in holding if p in going), tuple(p for p in holding if p not in going)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from tunewright.core.errors import ConfigError
 from tunewright.models import cache as kv
 from tunewright.models.adapters_layers import decoder_layers
-from tunewright.models.packing import ATTENTION, PLAIN, attending
+from tunewright.models.packing import ATTENTION, ATTENTION_SDPA, PLAIN, attending
 from tunewright.models.prefix import Prefixed
 
 _NAME = "default"
@@ -116,7 +116,7 @@ class PrefixModel(PeftModelForCausalLM, Prefixed):
             if position_ids is None:
                 position_ids = (mask.cumsum(1) - 1).clamp(min=0)
         assert position_ids is not None, "a packed sequence comes with its positions"
-        assert self.config._attn_implementation == (ATTENTION if segments else PLAIN)
+        assert self.config._attn_implementation in ((ATTENTION, ATTENTION_SDPA) if segments else (PLAIN,))
         return self.base_model(
             input_ids=input_ids,
             position_ids=position_ids + self.virtual_tokens,

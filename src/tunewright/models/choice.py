@@ -166,11 +166,7 @@ def _tree_logits(batch: RunningBatch, paths: list[list[Path]], layers: kv.Layers
             positions[row, index] = lengths[row] + len(path) - 1
             for end in range(1, len(path)):
                 sees[row, 0, index, start + own[path[:end]]] = True
-    output = batch.model(
-        input_ids=ids.to(mask.device),
-        attention_mask=sees.to(mask.device),
-        position_ids=positions.to(mask.device),
-        past_key_values=kv.cache_of(layers),
-        use_cache=True,
-    )
-    return [[output.logits[row, places[row][path]].float() for path in wanted] for row, wanted in enumerate(paths)]
+    on = mask.device
+    state = batch.forward.state(layers)
+    logits, _ = batch.forward(ids.to(on), sees.to(on), positions.to(on), state, last_only=False)
+    return [[logits[row, places[row][path]].float() for path in wanted] for row, wanted in enumerate(paths)]

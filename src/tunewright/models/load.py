@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from tunewright.core.errors import ArtifactError, ResourceError, TunewrightError
 from tunewright.core.machine import has_fast_bfloat16
 from tunewright.models import proof
 from tunewright.models.config import Dtype
+from tunewright.models.forward import make_fast
 from tunewright.models.packed_linear import can_pack, pack_linears
 from tunewright.models.packing import PLAIN
+from tunewright.models.prefix import split
 from tunewright.models.source import weight_files
 from tunewright.models.tokens import ChatTokenizer, token_text
 from tunewright.models.weights import read_weights
@@ -28,6 +31,9 @@ from tunewright.models.weights import read_weights
 transformers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
+_LOADING = threading.Lock()
+"""transformers changes global state while it loads (default dtype, initialization): two threads that load at the same
+time lose each other's tied weights."""
 _ADDED_ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
@@ -78,6 +84,11 @@ def load_model(
     Raises ArtifactError for unreadable, incomplete or unusable weights and for a tokenizer that does not fit them,
     ResourceError when memory does not suffice.
     """
+    with _LOADING:
+        return _loaded(folder, dtype, trust_remote_code=trust_remote_code, direct=direct)
+
+
+def _loaded(folder: Path, dtype: torch.dtype, *, trust_remote_code: bool, direct: bool) -> Any:
     how = {"dtype": dtype, "attn_implementation": PLAIN, "ignore_mismatched_sizes": True}
     try:
         config: Any = AutoConfig.from_pretrained(
@@ -158,8 +169,12 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def for_inference(model: Any, *, pack: bool = True) -> Any:
-    """`model` made ready to generate: on CPU its linear layers are prepacked (irreversible; do not train it after)."""
+def for_inference(model: Any, *, pack: bool = True, fast: bool = True) -> Any:
+    """`model` made ready to generate: on CPU its linear layers are prepacked, and a model of a known structure gets our
+    own forward pass (irreversible; do not train it after). pack, fast: the switches of the two."""
+    model.eval()
     if pack and model.device.type == "cpu" and can_pack(model.dtype):
         pack_linears(model)
-    return model.eval()
+    if fast:
+        make_fast(split(model)[0])
+    return model

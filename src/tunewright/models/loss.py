@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tunewright.core.events import track
+from tunewright.models.kernels.head_loss import frozen_head, head_loss
 from tunewright.models.packing import ATTENTION, attending, micro_batches, pack
 from tunewright.models.tokens import IGNORED, Example
 
@@ -23,13 +25,17 @@ def packed_loss(
     probability that is spread over the vocabulary (Szegedy et al. 2016, arXiv 1512.00567).
     """
     batch = pack(examples, model.device, share_prefix=share_prefix)
-    output = model(
-        input_ids=batch.input_ids,
-        position_ids=batch.position_ids,
-        segments=batch.segments,
-        use_cache=False,
-        logits_to_keep=batch.keep,
-    )
+    head = frozen_head(model)
+    with head.left_out() if head is not None else nullcontext():
+        output = model(
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            segments=batch.segments,
+            use_cache=False,
+            logits_to_keep=batch.keep,
+        )
+    if head is not None:
+        return head_loss(output.logits[0], head, batch.targets, label_smoothing)
     logits = output.logits[0].float()
     return cross_entropy(logits, batch.targets, reduction="sum", label_smoothing=label_smoothing)
 

@@ -20,11 +20,15 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from tunewright.models.kernels.attention import block_attention
 from tunewright.models.tokens import IGNORED, Example
 
 ATTENTION = "tunewright_packed"
+ATTENTION_SDPA = "tunewright_packed_sdpa"
+"""The same by torch's fused attention always: the switch of models/kernels/attention."""
 PLAIN = "sdpa"
 """Attention of padded rows, with or without a cache."""
+_16_BIT = (torch.bfloat16, torch.float16)
 MIN_PREFIX = 6
 """A shorter common start costs more as a segment of its own than it saves."""
 
@@ -140,6 +144,13 @@ def micro_batches(examples: Sequence[Example], *, max_tokens: int) -> list[list[
     return groups
 
 
+def attend_by_sdpa(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **rest: Any
+) -> Any:
+    """`attend` without products."""
+    return attend(module, query, key, value, attention_mask, products=False, **rest)
+
+
 def attend(
     module: Any,
     query: Tensor,
@@ -149,13 +160,15 @@ def attend(
     dropout: float = 0.0,
     scaling: float | None = None,
     segments: Sequence[Segment] = (),
+    products: bool = True,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention within each segment and to its prefix. query: [1, H, T, D]; key, value: [1, H_kv, P + T, D], where
-    every token sees the first P (a trained prefix; 0 without one); returns [1, T, H, D]. The signature is
-    transformers' attention interface."""
+    every token sees the first P (a trained prefix; 0 without one); returns [1, T, H, D]. products: by matrix products
+    where they are faster. The signature is transformers' attention interface."""
     assert segments, "packed attention needs the segments"
     front = key.shape[2] - query.shape[2]
+    by_products = products and dropout == 0 and query.dtype in _16_BIT and query.device.type == "cpu"
     settings: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
     parts = []
     for segment in segments:
@@ -167,6 +180,10 @@ def attend(
             torch.cat([states[:, :, part] for part in (*before, own)], 2) if before else states[:, :, own]
             for states in (key, value)
         )
+        if by_products:
+            states = query[0, :, segment.start : segment.end], keys[0], values[0]
+            parts.append(block_attention(*states, scaling or query.shape[-1] ** -0.5)[None])
+            continue
         seen = front + shared
         settings["is_causal"] = not seen
         settings["attn_mask"] = _after_prefix(seen, length, query.device) if seen else None
@@ -196,8 +213,9 @@ def attending(model: Any, implementation: str) -> Iterator[None]:
 
 def register() -> None:
     """Makes `attn_implementation=ATTENTION` known to transformers; no mask is built for it."""
-    AttentionInterface.register(ATTENTION, attend)
-    AttentionMaskInterface.register(ATTENTION, lambda *_, **__: None)
+    for name, function in ((ATTENTION, attend), (ATTENTION_SDPA, attend_by_sdpa)):
+        AttentionInterface.register(name, function)
+        AttentionMaskInterface.register(name, lambda *_, **__: None)
 
 
 register()

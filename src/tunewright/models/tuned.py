@@ -62,17 +62,22 @@ def open_tuned(artifact: Artifact, model: ModelConfig, base: Path, *, dtype: tor
     check_template(info, ChatTokenizer.load(base), artifact)
     if info.kind == "full":
         return load_model(artifact.folder(WEIGHTS), dtype=dtype, trust_remote_code=model.trust_remote_code)
+    check_base(info, base)
+    from tunewright.models import adapters
+
+    folder = artifact.folder(ADAPTER)
+    trust = model.trust_remote_code
+    return adapters.load_adapted(base, folder, dtype=dtype, trust_remote_code=trust, merge=merge)
+
+
+def check_base(info: ModelInfo, base: Path) -> None:
+    """Raises ArtifactError when the weights in the folder `base` are not those the adapter was trained on."""
     if source.weights_sha256(base) != info.base_sha256:
         raise ArtifactError(
             "the base model's weights are not those the adapter was trained on",
             where=str(base),
             fix=f"use the base {info.base} at revision {info.base_revision}, or train again",
         )
-    from tunewright.models import adapters
-
-    folder = artifact.folder(ADAPTER)
-    trust = model.trust_remote_code
-    return adapters.load_adapted(base, folder, dtype=dtype, trust_remote_code=trust, merge=merge)
 
 
 def check_template(info: ModelInfo, tokenizer: ChatTokenizer, artifact: Artifact) -> None:

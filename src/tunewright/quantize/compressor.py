@@ -1,10 +1,10 @@
-"""llm-compressor, tamed: quiet, offline, on a copy, and 16-bit wherever it does not quantize."""
+"""llm-compressor, tamed: quiet, offline, and 16-bit wherever it does not quantize."""
 
 from __future__ import annotations
 
-import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from tunewright.core import files
 from tunewright.models.load import load_tokenizer
-from tunewright.models.quiet import quiet
+from tunewright.models.quiet import quiet, replaced
 from tunewright.models.save import link_tokenizer
 from tunewright.models.tokens import Example
 
@@ -22,40 +22,60 @@ BATCH_TOKENS = 1024
 Batch = dict[str, torch.Tensor]
 
 
-def working_copy(model: Any, folder: Path) -> Any:
-    """A copy that llm-compressor may change. It reads the config again from `folder`, so no network is asked."""
-    copied = copy.deepcopy(model)
-    copied.config._name_or_path = str(folder)
-    return copied
-
-
 def compress(
     model: Any, recipe: list[Any], *, folder: Path, target: Path, batches: Sequence[Batch] | None = None
 ) -> None:
-    """Applies `recipe` to a copy of `model` and writes it to `target` in compressed-tensors form.
+    """Applies `recipe` to `model` itself and writes it to `target` in compressed-tensors form.
 
-    `batches`: calibration input {"input_ids", "loss_mask"}, each [rows, width], in the order they are used.
+    `folder`: the base model's; llm-compressor reads the config again from there, so no network is asked. `batches`:
+    calibration input {"input_ids", "loss_mask"}, each [rows, width], in the order they are used.
     """
-    from llmcompressor import oneshot
+    from llmcompressor import create_session, oneshot
     from torch.utils.data import DataLoader
 
-    copied = working_copy(model, folder)
+    model.config._name_or_path = str(folder)
     dataset: Any = DataLoader(list(batches), batch_size=None) if batches else None  # type: ignore[arg-type]
-    with quiet():
+    with quiet(), create_session(), _traces_forgotten():
         oneshot(
-            model=copied,
+            model=model,
             recipe=recipe,
             dataset=dataset,
             processor=load_tokenizer(folder),
             use_loss_mask=batches is not None,
             shuffle_calibration_samples=False,
         )
-        round_scales(copied)
+        round_scales(model)
         with files.disk_errors(target):
-            copied.save_pretrained(str(target), save_compressed=True)
+            model.save_pretrained(str(target), save_compressed=True)
     store_rest_in_16_bits(target)
     (target / "recipe.yaml").unlink(missing_ok=True)
     link_tokenizer(folder, target)
+
+
+@contextmanager
+def _traces_forgotten() -> Iterator[None]:
+    """torch.fx keeps the names of every function it wrapped for good, and with them the model that was traced."""
+    from torch.fx import _symbolic_trace
+
+    kept: dict[Any, Any] = _symbolic_trace._wrapped_fns_to_patch
+    before = set(kept)
+    try:
+        yield
+    finally:
+        for key in set(kept) - before:
+            del kept[key]
+
+
+@contextmanager
+def no_pinning() -> Iterator[None]:
+    """Calibration pins memory for GPU copies without asking for a GPU, and a CPU-only torch refuses."""
+    from llmcompressor.pipelines.cache import IntermediatesCache
+
+    if torch.cuda.is_available():
+        yield
+        return
+    with replaced(IntermediatesCache, "pin_memory", lambda *_: None):
+        yield
 
 
 def round_scales(model: Any) -> None:

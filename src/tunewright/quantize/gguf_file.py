@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,24 @@ from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
 from numpy.typing import NDArray
 
 from tunewright.core import files
+from tunewright.quantize import ggml
 from tunewright.quantize.gguf_reader import StoredTensor, read_tensors
 from tunewright.quantize.gguf_tokenizer import GgufTokenizer, add_tokenizer
+from tunewright.quantize.gguf_types import Layout, tensor_type
 from tunewright.quantize.scheme import QuantizeError
 
 ARCHITECTURE = "llama"
 FILE_TYPES = {
-    GGMLQuantizationType.Q8_0: gguf.LlamaFileType.MOSTLY_Q8_0,
-    GGMLQuantizationType.Q4_0: gguf.LlamaFileType.MOSTLY_Q4_0,
+    "F32": gguf.LlamaFileType.ALL_F32,
+    "BF16": gguf.LlamaFileType.MOSTLY_BF16,
+    "Q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+    "Q4_0": gguf.LlamaFileType.MOSTLY_Q4_0,
+    "Q4_K_M": gguf.LlamaFileType.MOSTLY_Q4_K_M,
 }
-EMBEDDINGS = ("token_embd.weight", "output.weight")
+UNROUNDED = "F32"
+"""The mixture of the file that llama-quantize reads: nothing is rounded."""
 BLOCK = 32
-"""Weights that share one float16 scale, in Q8_0 and in Q4_0."""
+"""Weights that share one scale in the smallest blocks; the width of every matrix must be a multiple."""
 QUANTIZATION_VERSION = 2
 
 
@@ -56,14 +61,6 @@ def check_architecture(config: Any) -> None:
                 where=str(getattr(config, "_name_or_path", "")),
                 fix="leave the gguf variants out of quantize.variants, or use llama.cpp's convert_hf_to_gguf.py",
             )
-
-
-def tensor_type(name: str, dimensions: int, wanted: GGMLQuantizationType) -> GGMLQuantizationType:
-    """F32 for norms and biases, Q8_0 for embeddings and head (llama-quantize gives the head of a Q4_0 file Q6_K,
-    which the gguf package cannot write), else `wanted`."""
-    if dimensions == 1:
-        return GGMLQuantizationType.F32
-    return GGMLQuantizationType.Q8_0 if name in EMBEDDINGS else wanted
 
 
 def permuted(weight: NDArray[Any], heads: int) -> NDArray[Any]:
@@ -100,29 +97,37 @@ def gguf_tensors(model: Any) -> Iterator[tuple[str, NDArray[np.float32]]]:
         yield name, permuted(array, heads) if heads else array
 
 
-def write_gguf(
-    model: Any, tokenizer: GgufTokenizer, folder: Path, target: Path, *, kind: GGMLQuantizationType, name: str
-) -> None:
-    """Writes `model` to the file `target`; a failure leaves nothing. kind: Q8_0 or Q4_0."""
-    temporary = target.with_name(f".{target.name}.tmp")
+def write_gguf(model: Any, tokenizer: GgufTokenizer, folder: Path, target: Path, *, layout: Layout, name: str) -> None:
+    """Writes `model` to the file `target`; a failure leaves nothing. Without ggml's quantizers in this process a
+    Q4_K_M file is made by llama-quantize from an unrounded one beside it."""
+    temporary, whole = (target.with_name(f".{target.name}.{kind}") for kind in ("tmp", "f32"))
+    by_program = layout.mixture == "Q4_K_M" and not ggml.has_native()
+    first = Layout(UNROUNDED, layout.layers, layout.tied) if by_program else layout
     try:
         with files.disk_errors(target):
-            writer = _Writer(temporary, ARCHITECTURE)
-            writer.add_name(name)
-            writer.add_file_type(FILE_TYPES[kind])
-            writer.add_quantization_version(QUANTIZATION_VERSION)
-            _add_architecture(writer, model.config)
-            add_tokenizer(writer, tokenizer, folder)
-            for tensor, weight in gguf_tensors(model):
-                stored = tensor_type(tensor, weight.ndim, kind)
-                writer.add_tensor(tensor, gguf.quants.quantize(weight, stored), raw_dtype=stored)
-            writer.write_header_to_file()
-            writer.write_kv_data_to_file()
-            writer.write_tensors_to_file()
-            writer.close()
+            _write(model, tokenizer, folder, whole if by_program else temporary, layout=first, name=name)
+            if by_program:
+                ggml.by_program(whole, temporary, layout.mixture)
             temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+        whole.unlink(missing_ok=True)
+
+
+def _write(model: Any, tokenizer: GgufTokenizer, folder: Path, target: Path, *, layout: Layout, name: str) -> None:
+    writer = _Writer(target, ARCHITECTURE)
+    writer.add_name(name)
+    writer.add_file_type(FILE_TYPES[layout.mixture])
+    writer.add_quantization_version(QUANTIZATION_VERSION)
+    _add_architecture(writer, model.config)
+    add_tokenizer(writer, tokenizer, folder)
+    for tensor, weight in gguf_tensors(model):
+        stored = tensor_type(tensor, weight.shape, layout)
+        writer.add_tensor(tensor, ggml.quantized(weight, stored), raw_dtype=stored)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def _add_architecture(writer: GGUFWriter, config: Any) -> None:
@@ -168,13 +173,12 @@ def _dequantized(tensor: StoredTensor) -> NDArray[np.float32]:
     return weight
 
 
-def dequantized(path: Path, model: Any) -> Any:
-    """A copy of `model` that computes with the weights stored in the file `path`. Its tied weights stay tied."""
+def fill_from(path: Path, model: Any) -> Any:
+    """`model` with the weights that the file `path` stores, put into it in place. Its tied weights stay tied."""
     stored = stored_tensors(path, model.config)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, model.config.num_hidden_layers)
-    copied = copy.deepcopy(model)
     with torch.no_grad():
-        for key, parameter in copied.named_parameters():
-            weight = stored[names.get_name(key, try_suffixes=(".weight", ".bias"))]
+        for key, parameter in model.named_parameters():
+            weight = stored.pop(names.get_name(key, try_suffixes=(".weight", ".bias")))
             parameter.copy_(torch.from_numpy(weight))
-    return copied.eval()
+    return model.eval()

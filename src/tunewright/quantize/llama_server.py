@@ -12,24 +12,29 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from tunewright.core.errors import MissingExtraError, ResourceError
-from tunewright.core.machine import usable_cores
 from tunewright.quantize.scheme import QuantizeError
 
 START_S = 300.0
 CALL_S = 600.0
+LOG_S = 3.0
 _ERRORS_ONLY = 1
 
 
 class LlamaServer(Protocol):
-    """A running llama.cpp with one slot."""
+    """A running llama.cpp."""
+
+    process_id: int | None
+    """Of the child it runs in; None in this process."""
 
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """llama.cpp's own `/completion` (the OpenAI form leaves out tokens that are part of a character); raises
@@ -63,41 +68,68 @@ class Address:
             raise QuantizeError(f"llama.cpp is gone: {error}", fix="look at the memory it needs, run again") from None
 
 
-def open_server(path: Path, *, context: int) -> LlamaServer:
-    """Loads the GGUF file `path`. context: tokens of prompt and answer.
+def open_server(path: Path, *, context: int, slots: int = 1) -> LlamaServer:
+    """Loads the GGUF file `path`. context: tokens of prompt and answer; slots: answers at the same time.
 
     Raises MissingExtraError when there is neither xllamacpp nor llama-server, QuantizeError when the file does not
     load.
     """
+    check_present()
     if find_spec("xllamacpp") is not None:
-        return InProcess(path, context)
+        return InProcess(path, context, slots)
     program = shutil.which("llama-server")
-    if program:
-        return Subprocess(program, path, context)
-    raise MissingExtraError(
-        "measuring a GGUF variant needs llama.cpp, and there is neither xllamacpp nor llama-server",
-        fix="pip install 'tunewright[quantize]', or put llama-server on PATH",
-    )
+    assert program is not None
+    return Subprocess(program, path, context, slots)
+
+
+def check_present() -> None:
+    """Raises MissingExtraError when there is neither xllamacpp nor llama-server."""
+    if find_spec("xllamacpp") is None and shutil.which("llama-server") is None:
+        raise MissingExtraError(
+            "measuring a GGUF variant needs llama.cpp, and there is neither xllamacpp nor llama-server",
+            fix="pip install 'tunewright[quantize]', or put llama-server on PATH",
+        )
+
+
+def threads() -> int:
+    """As many as torch takes (all cores, or OMP_NUM_THREADS), so that both engines are compared on the same cores."""
+    return torch.get_num_threads()
+
+
+def build_name() -> str:
+    """Which llama.cpp `open_server` starts, in words."""
+    if find_spec("xllamacpp") is not None:
+        import xllamacpp
+
+        parts = str(xllamacpp.get_system_info()).replace("CPU :", "").split("|")
+        flags = [part.split("=")[0].strip() for part in parts if part.strip().endswith("= 1")]
+        return f"xllamacpp {xllamacpp.__version__} ({' '.join(flags)})"
+    program = shutil.which("llama-server") or "llama-server"
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=False)
+    found = next((line for line in (done.stderr + done.stdout).splitlines() if "version" in line), "version unknown")
+    return f"llama-server, {found.strip()}"
 
 
 class InProcess:
     """xllamacpp. Its in-process calls know the OpenAI form only, so it is asked over the loopback port it opens."""
 
-    def __init__(self, path: Path, context: int) -> None:
+    process_id: int | None = None
+
+    def __init__(self, path: Path, context: int, slots: int) -> None:
         import xllamacpp
 
         key = secrets.token_hex(16)
         parameters: Any = xllamacpp.CommonParams()
         parameters.model.path = str(path)
-        parameters.n_ctx, parameters.n_parallel = context, 1
+        parameters.n_ctx, parameters.n_parallel = context * slots, slots
         parameters.verbosity, parameters.ui = _ERRORS_ONLY, False
         parameters.hostnames, parameters.api_keys = ["127.0.0.1"], [key]
-        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = usable_cores()
+        parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = threads()
         with _native_errors() as lines:
             try:
                 self._server: Any = xllamacpp.Server(parameters)
             except RuntimeError:
-                raise _does_not_load(path, lines()) from None
+                raise _does_not_load(path, _written(lines)) from None
         self.address = Address(str(self._server.listening_address), key)
 
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -113,15 +145,16 @@ class InProcess:
 class Subprocess:
     """`llama-server` on a free loopback port, with a key that only the child's environment holds."""
 
-    def __init__(self, program: str, path: Path, context: int) -> None:
+    def __init__(self, program: str, path: Path, context: int, slots: int) -> None:
         port, key = _free_port(), secrets.token_hex(16)
         self.address = Address(f"http://127.0.0.1:{port}", key)
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (lives as long as the child)
-        words = [program, "--model", str(path), "--ctx-size", str(context), "--parallel", "1", "--host", "127.0.0.1"]
-        words += ["--port", str(port), "--threads", str(usable_cores())]
+        words = [program, "--model", str(path), "--host", "127.0.0.1", "--port", str(port)]
+        words += ["--ctx-size", str(context * slots), "--parallel", str(slots), "--threads", str(threads())]
         self._process = subprocess.Popen(
             words, stdout=self._log, stderr=self._log, env=os.environ | {"LLAMA_API_KEY": key}
         )
+        self.process_id: int | None = self._process.pid
         try:
             self._wait(path)
         except BaseException:
@@ -156,8 +189,20 @@ class Subprocess:
         self._log.close()
 
 
+def _written(read: Callable[[], str]) -> str:
+    """The log once it has a reason: llama.cpp writes it in a thread of its own, maybe after it gave up."""
+    end = time.monotonic() + LOG_S
+    while not _reasons(log := read()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return log
+
+
+def _reasons(log: str) -> list[str]:
+    return [line for line in log.splitlines() if " E " in line or "error" in line.lower()]
+
+
 def _does_not_load(path: Path, log: str) -> QuantizeError:
-    lines = [line for line in log.splitlines() if " E " in line or "error" in line.lower()]
+    lines = _reasons(log)
     reason = lines[0].split(" E ")[-1].strip() if lines else "it gave no reason"
     return QuantizeError(f"llama.cpp cannot load this file: {reason}", where=str(path), fix="delete it and run again")
 

@@ -1,27 +1,29 @@
-"""One row of the table for each variant: size, speed, task score against 16 bits, perplexity, agreement."""
+"""What is measured of a variant: speed, memory, answers and their score, perplexity."""
 
 from __future__ import annotations
 
-import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tunewright.core.chat import Conversation
 from tunewright.core.errors import ArtifactError
-from tunewright.core.scoring import Difference, Measured, Sample, Score, compare, to_score
-from tunewright.models.loss import mean_loss
+from tunewright.core.scoring import Floats, Measured, Sample
+from tunewright.models.row_loss import row_losses
 from tunewright.models.speed import Latency
 from tunewright.models.template import tools_of
 from tunewright.models.tokens import IGNORED, ChatTokenizer, Example
-from tunewright.quantize.engines import Answer, Engine
+from tunewright.quantize.engines import BATCH, Answer, Engine
+from tunewright.quantize.memory import PeakMemory
 
 Scorer = Callable[[Sequence[Sample]], Measured]
-Row = dict[str, Any]
 WEIGHTS = ("*.safetensors", "*.gguf")
 DEQUANTIZED = "transformers, dequantized weights"
 
@@ -50,12 +52,19 @@ class Task:
     exam: Exam
     latency_tokens: int
     latency_repeats: int
+    batch_tokens: int
     seed: int
 
     @property
     def context(self) -> int:
         """Tokens of the longest prompt and what is generated behind it."""
-        return max(map(len, self.prompts)) + max(self.exam.max_new_tokens, self.latency_tokens) + 8
+        generated = max(self.exam.max_new_tokens, self.latency_tokens, self.batch_tokens)
+        return max(map(len, self.prompts)) + generated + 8
+
+    @property
+    def batch(self) -> list[list[int]]:
+        """Eight prompts; the first ones again where there are fewer."""
+        return [self.prompts[place % len(self.prompts)] for place in range(BATCH)]
 
 
 @dataclass(frozen=True)
@@ -67,10 +76,18 @@ class Result:
     latency: Latency
     answers: list[Answer]
     measured: Measured
-    perplexity: float
+    perplexity: Measured
     perplexity_engine: str
+    batch_tokens_per_second: float
+    """Of eight answers together."""
+    peak_bytes: int
+    """Memory while the engine loaded it and generated."""
+    build: str
+    """The engine's version."""
     seconds: dict[str, float]
     """What each measurement took."""
+    logit_error: float = 0.0
+    """Relative distance of its logits from the 16-bit model's."""
     refusal: str = ""
     """Why a gate refuses it."""
 
@@ -118,14 +135,35 @@ def weight_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for pattern in WEIGHTS for path in folder.glob(pattern))
 
 
-def measure(task: Task, engine: Engine, *, size: int, perplexity_model: Any, perplexity_engine: str) -> Result:
-    """Runs the task in `engine` and the perplexity in transformers. size: bytes of the weight files."""
+def measure(
+    task: Task,
+    open_engine: Callable[[], Engine],
+    *,
+    size: int,
+    text_model: Callable[[Engine], Any],
+    prove: Callable[[Any], float],
+) -> Result:
+    """Opens the engine, runs the task in it, and the perplexity in transformers.
+
+    size: bytes of the weight files. text_model: the model whose perplexity is measured, opened when llama.cpp has done
+    its part. prove: its distance from the 16-bit model; raises when it is another model.
+    """
     clock = [time.monotonic()]
-    latency = engine.latency(task.prompts[0], new_tokens=task.latency_tokens, repeats=task.latency_repeats)
-    clock.append(time.monotonic())
-    answers = engine.answers(task.prompts, max_new_tokens=task.exam.max_new_tokens)
-    clock.append(time.monotonic())
-    loss, _ = mean_loss(perplexity_model, task.text, label="perplexity")
+    with ExitStack() as stack:
+        with PeakMemory() as peak:
+            engine = open_engine()
+            stack.callback(engine.close)
+            if engine.process_id is not None:
+                peak.follow(engine.process_id)
+            clock.append(time.monotonic())
+            latency = engine.latency(task.prompts[0], new_tokens=task.latency_tokens, repeats=task.latency_repeats)
+            clock.append(time.monotonic())
+            batch = engine.throughput(task.batch, new_tokens=task.batch_tokens)
+            clock.append(time.monotonic())
+            answers = engine.answers(task.prompts, max_new_tokens=task.exam.max_new_tokens)
+            clock.append(time.monotonic())
+        model = text_model(engine)
+    error, text = prove(model), perplexity(model, task.text)
     clock.append(time.monotonic())
     answered = samples(task, answers)
     took = [round(end - start, 3) for start, end in pairwise(clock)]
@@ -135,11 +173,30 @@ def measure(task: Task, engine: Engine, *, size: int, perplexity_model: Any, per
         latency=latency,
         answers=answers,
         measured=task.exam.scorer(answered),
-        perplexity=math.exp(loss),
-        perplexity_engine=perplexity_engine,
-        seconds=dict(zip(("latency_s", "task_s", "perplexity_s"), took, strict=True)),
+        perplexity=text,
+        perplexity_engine=engine.name if engine.name == "transformers" else DEQUANTIZED,
+        batch_tokens_per_second=batch,
+        peak_bytes=peak.bytes,
+        build=engine.build,
+        seconds=dict(zip(("open_s", "latency_s", "batch_s", "task_s", "perplexity_s"), took, strict=True)),
+        logit_error=error,
         refusal=task.exam.judge(answered) if task.exam.judge else "",
     )
+
+
+def perplexity(model: Any, text: Sequence[Example]) -> Measured:
+    """exp of the mean cross entropy over all labels; a line a conversation, so that models compare on the same rows."""
+    losses = row_losses(model, text, label="perplexity")
+    counts = [example.trained for example in text]
+    statistics = np.array([losses, counts], dtype=np.float64).T
+    return Measured("perplexity", 1, statistics, _exp_of_mean, higher_is_better=False)
+
+
+def _exp_of_mean(statistics: Floats) -> Floats:
+    """[R, n, (sum of losses, number of labels)] -> [R]."""
+    sums = statistics.sum(axis=1)
+    found: Floats = np.exp(sums[:, 0] / sums[:, 1])
+    return found
 
 
 def samples(task: Task, answers: Sequence[Answer]) -> list[Sample]:
@@ -157,66 +214,3 @@ def samples(task: Task, answers: Sequence[Answer]) -> list[Sample]:
         )
         for row, answer in zip(task.rows, answers, strict=True)
     ]
-
-
-def agreement(answers: Sequence[Answer], reference: Sequence[Answer]) -> float:
-    """Share of rows whose greedy text is the 16-bit model's, to the letter."""
-    same = sum(answer.text == other.text for answer, other in zip(answers, reference, strict=True))
-    return same / len(reference)
-
-
-def loss_of(difference: Difference, measured: Measured) -> float:
-    """How much of the task score is lost, as a share of the whole scale (points are hundredths); negative is a gain."""
-    lost = -difference.difference if measured.higher_is_better else difference.difference
-    return lost / 100 if measured.unit == "points" else lost
-
-
-def table_row(scheme: str, result: Result, reference: Result, *, max_loss: float, seed: int, note: str) -> Row:
-    """The row of table.json. A variant that loses more than `max_loss`, or that
-    a gate refuses, is not accepted, and the note says why."""
-    score = to_score(result.measured, seed=seed)
-    difference = compare(result.measured, reference.measured, seed=seed)
-    loss = loss_of(difference, result.measured)
-    is_close = loss <= max_loss + 1e-9
-    reason = "" if is_close else f"refused: loses {loss:.3f} of {score.metric}, the limit is {max_loss:.3f}"
-    return {
-        "scheme": scheme,
-        "bytes": result.bytes,
-        "ratio": result.bytes / reference.bytes,
-        "engine": result.engine,
-        "tokens_per_second": result.latency.tokens_per_second,
-        "latency_s": result.latency.p50_s,
-        **_task_columns(score, difference),
-        "perplexity": result.perplexity,
-        "perplexity_engine": result.perplexity_engine,
-        "agreement": agreement(result.answers, reference.answers),
-        "accepted": is_close and not result.refusal,
-        "note": "; ".join(part for part in (reason, result.refusal, note) if part),
-    }
-
-
-def _task_columns(score: Score, difference: Difference) -> Row:
-    return {
-        "task_metric": score.metric,
-        "task_score": score.value,
-        "task_low": score.low,
-        "task_high": score.high,
-        "task_change": difference.difference,
-        "task_p": difference.p,
-    }
-
-
-def speed_note(result: Result, reference: Result, *, compressed: bool) -> str:
-    """What the speed column does not say by itself."""
-    factor = result.latency.tokens_per_second / max(reference.latency.tokens_per_second, 1e-9)
-    if compressed:
-        return (
-            f"transformers multiplies dequantized weights, so the format gains no speed here: {factor:.2f} times the "
-            "16-bit speed; engines with integer kernels (vLLM) gain"
-        )
-    if result.engine == reference.engine:
-        return ""
-    return (
-        f"{factor:.2f} times the 16-bit speed of {reference.engine}; llama.cpp also rounds activations to 8 bits, "
-        "which score and same text see and the perplexity does not"
-    )

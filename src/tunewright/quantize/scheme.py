@@ -10,8 +10,11 @@ from torch import nn
 
 from tunewright.core.errors import TunewrightError
 from tunewright.models.tokens import Example
+from tunewright.quantize.shapes import WeightShapes
 
 EngineName = Literal["transformers", "llama.cpp"]
+UNPACKS = "transformers multiplies dequantized weights"
+"""Why a compressed-tensors variant is not faster where it is measured."""
 
 
 class QuantizeError(TunewrightError):
@@ -29,9 +32,15 @@ class Scheme(Protocol):
     """Number format of everything that is not quantized."""
     needs_calibration: bool
     """Whether `write` looks at calibration rows."""
+    no_speed: str
+    """Why the engine that measures it does not gain speed from the format; empty where it can."""
 
-    def predicted_bytes(self, model: Any) -> int:
-        """Size of the weight files that `write` will make of `model`, within a few percent."""
+    def check(self, folder: Path, shapes: WeightShapes) -> None:
+        """Raises what `write` would raise of the base model in `folder` and of this machine, before work starts."""
+        ...
+
+    def predicted_bytes(self, shapes: WeightShapes) -> int:
+        """Size of the weight files that `write` will make of a model with these shapes, within two percent."""
         ...
 
     def write(
@@ -39,8 +48,9 @@ class Scheme(Protocol):
     ) -> dict[str, Any]:
         """Writes weights, config and tokenizer into the existing folder `target`; returns facts for the note.
 
-        `model` is never changed. `tokenizer_folder` is the base model's folder. `calibration`: rows of the training
-        split, empty where `needs_calibration` is false.
+        `model` is used up: the caller has no further use for it, so no second copy has to be made.
+        `tokenizer_folder` is the base model's folder. `calibration`: rows of the training split, empty where
+        `needs_calibration` is false.
         """
         ...
 
@@ -59,13 +69,7 @@ def head_name(model: Any) -> str:
     return next((name for name, module in model.named_modules() if module is head), "lm_head")
 
 
-def weight_counts(model: Any) -> tuple[int, int]:
-    """(weights in `inner_linears`, all other weights; tied ones once)."""
-    linears = sum(layer.weight.numel() for layer in inner_linears(model).values())
-    return linears, sum(parameter.numel() for parameter in model.parameters()) - linears
-
-
-def group_size_for(widths: Sequence[int], wanted: int) -> int:
+def group_size_for(widths: Sequence[int], wanted: int, *, scheme: str = "awq") -> int:
     """The largest power of two up to `wanted` that divides every layer's input width.
 
     A power of two because the INT4 kernels of vLLM know groups of 32, 64 and 128. (576, 1536) at 128 gives 64.
@@ -78,6 +82,6 @@ def group_size_for(widths: Sequence[int], wanted: int) -> int:
         size //= 2
     raise QuantizeError(
         f"the model's layer widths {sorted(set(widths))} have no common group size of 16 or more",
-        where="quantize.variants: awq",
-        fix="leave awq out of quantize.variants; int8 takes any width",
+        where=f"quantize.variants: {scheme}",
+        fix=f"leave {scheme} out of quantize.variants; int8 takes any width",
     )

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tunewright.core import files
@@ -19,23 +18,28 @@ from tunewright.models import source
 from tunewright.models.config import ModelConfig
 from tunewright.models.load import choose_dtype
 from tunewright.models.tokens import ChatTokenizer, Example
-from tunewright.models.tuned import open_tuned, prove_merges
-from tunewright.quantize import measure, variants
+from tunewright.models.tuned import prove_merges
+from tunewright.quantize import article, measure, rows, variants
 from tunewright.quantize.config import QuantizeConfig, VariantOptions
-from tunewright.quantize.measure import Exam, Result, Row, Task
+from tunewright.quantize.loaded import Probe, TunedModel
+from tunewright.quantize.measure import Exam, Result, Task
+from tunewright.quantize.rows import Row
+from tunewright.quantize.shapes import WeightShapes
 
 TABLE = "table.json"
+PROBE_TOKENS = 48
+"""Tokens on which a variant's logits are compared with the 16-bit model's before the artifact is sealed."""
 
 
 @dataclass(frozen=True)
 class _Bench:
-    """What every variant shares. model: the tuned model with weights rounded to the 16-bit reference."""
+    """What every variant shares."""
 
     output: Output
-    train: Artifact
-    folder: Path
     tokenizer: ChatTokenizer
-    model: Any
+    tuned: TunedModel
+    shapes: WeightShapes
+    probe: Probe
     task: Task
     calibration: list[Example]
 
@@ -91,23 +95,28 @@ def _prepare(
     exam: Exam,
 ) -> _Bench:
     folder = source.resolve(model, output.workspace.root)
+    shapes = variants.check_all(config.variants, folder, trust_remote_code=model.trust_remote_code)
     tokenizer = ChatTokenizer.load(folder)
     max_length = min(tokenizer.max_length, model.max_length or tokenizer.max_length)
     test = [Conversation.from_row(row) for row in data.jsonl("test.jsonl")]
-    rows = measure.choose_rows(test, exam.applies, limit=config.task_rows, seed=seed)
+    asked = measure.choose_rows(test, exam.applies, limit=config.task_rows, seed=seed)
     task = Task(
-        rows=tuple(rows),
-        prompts=tuple(measure.prompts_of(rows, tokenizer, room=max_length - exam.max_new_tokens)),
+        rows=tuple(asked),
+        prompts=tuple(measure.prompts_of(asked, tokenizer, room=max_length - exam.max_new_tokens)),
         text=tuple(measure.all_token_examples(test, tokenizer, tokens=config.perplexity_tokens, max_length=max_length)),
         exam=exam,
         latency_tokens=config.latency_tokens,
         latency_repeats=config.latency_repeats,
+        batch_tokens=config.batch_tokens,
         seed=seed,
     )
-    tuned = open_tuned(train, model, folder, dtype=choose_dtype(model.dtype))
-    tuned = variants.round_to_16_bits(tuned, variants.reference_name(config.variants))
+    name = variants.reference_name(config.variants)
+    tuned = TunedModel(train, model, folder, choose_dtype(model.dtype), name)
     calibration = _calibration(config, data, tokenizer, seed)
-    return _Bench(output, train, folder, tokenizer, tuned, task, calibration)
+    first = tuned.open()
+    probe = Probe.of(first, task.text[0].input_ids[:PROBE_TOKENS])
+    tuned.give_back(first)
+    return _Bench(output, tokenizer, tuned, shapes, probe, task, calibration)
 
 
 def _calibration(config: QuantizeConfig, data: Artifact, tokenizer: ChatTokenizer, seed: int) -> list[Example]:
@@ -129,57 +138,62 @@ def _measure_all(bench: _Bench, chosen: Sequence[PluginOptions]) -> tuple[list[R
     if stored is None:
         say(f"quantize: no 16-bit variant is listed, so {name} is measured in memory as the reference and not stored")
         with _timed(bench, "measured", name):
-            reference = variants.measure_in_memory(bench.task, bench.model, bench.tokenizer)
+            reference = variants.measure_in_memory(bench.task, bench.tuned, bench.tokenizer, bench.probe)
     else:
         reference = _variant(bench, stored)
-    rows = {}
+    first = _row(bench, stored or VariantOptions(name=name), reference, reference)
+    table = []
     for options in chosen:
-        result = reference if options is stored else _variant(bench, options)
-        rows[options.name] = _row(bench, options, result, reference)
-    first = rows.get(name) or _row(bench, VariantOptions(name=name), reference, reference)
-    return list(rows.values()), first
+        if options is stored:
+            table.append(first)
+        else:
+            table.append(_row(bench, options, _variant(bench, options), reference, first=first))
+    return table, first
 
 
 def _variant(bench: _Bench, options: PluginOptions) -> Result:
-    """Writes one variant, loads it back and measures it."""
+    """Writes one variant, loads it back, proves that it is the tuned model, and measures it."""
     scheme, target = variants.scheme_of(options), bench.output.path / options.name
-    predicted = scheme.predicted_bytes(bench.model)
+    predicted = scheme.predicted_bytes(bench.shapes)
     say(f"quantize: writing {options.name} (about {files.human_bytes(predicted)})")
     with _timed(bench, "written", options.name) as facts:
-        facts |= variants.build(
-            scheme,
-            options.name,
-            bench.model,
-            folder=bench.folder,
-            target=target,
-            train=bench.train,
-            calibration=bench.calibration if scheme.needs_calibration else [],
-        )
+        calibration = bench.calibration if scheme.needs_calibration else []
+        facts |= variants.build(scheme, options.name, bench.tuned, target=target, calibration=calibration)
         facts |= {"bytes": measure.weight_bytes(target), "predicted_bytes": predicted}
+        _say_group_size(options, facts)
+    if options.name == bench.tuned.reference:
+        bench.tuned.stored = target
     with _timed(bench, "measured", options.name) as facts:
         result = variants.measure_folder(
-            bench.task,
-            scheme,
-            target,
-            model=bench.model,
-            tokenizer=bench.tokenizer,
+            bench.task, scheme, target, tuned=bench.tuned, tokenizer=bench.tokenizer, probe=bench.probe
         )
-        facts |= result.seconds
+        facts |= result.seconds | {"logit_error": round(result.logit_error, 5), "engine_build": result.build}
     gc.collect()
     return result
 
 
-def _row(bench: _Bench, options: PluginOptions, result: Result, reference: Result) -> Row:
+def _say_group_size(options: PluginOptions, facts: dict[str, Any]) -> None:
+    wanted, used = getattr(options, "group_size", None), facts.get("group_size")
+    if used is not None:
+        why = "as asked" if used == wanted else f"{wanted} does not divide every layer's width"
+        say(f"quantize: {options.name} shares a scale among {used} weights ({why})")
+
+
+def _row(bench: _Bench, options: PluginOptions, result: Result, reference: Result, *, first: Row | None = None) -> Row:
+    """first: the reference's row, for the article's comparison."""
     assert isinstance(options, VariantOptions)
-    is_compressed = result is not reference and options.name in ("int8", "awq")
-    return measure.table_row(
+    scheme = variants.scheme_of(options)
+    row = rows.table_row(
         options.name,
         result,
         reference,
         max_loss=options.max_loss,
         seed=bench.task.seed,
-        note=measure.speed_note(result, reference, compressed=is_compressed),
+        note=rows.speed_note(result, reference, no_speed=scheme.no_speed),
     )
+    target = article.target_bytes(scheme)
+    line = article.beside(row, first or row, bits=scheme.bits, target=target)
+    return row | {"predicted_bytes": scheme.predicted_bytes(bench.shapes), "target_bytes": target, "article": line}
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import random
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ from tunewright.models.load import for_inference, load_model
 from tunewright.models.tokens import IGNORED, ChatTokenizer, Example
 from tunewright.models.tuned import INFO, WEIGHTS, model_info
 from tunewright.quantize.config import SCHEMES
-from tunewright.quantize.engines import LlamaCppEngine, TransformersEngine
-from tunewright.quantize.gguf_file import dequantized
-from tunewright.quantize.measure import DEQUANTIZED, Result, Task, measure, weight_bytes
+from tunewright.quantize.engines import Engine, LlamaCppEngine, TransformersEngine
+from tunewright.quantize.gguf_file import fill_from
+from tunewright.quantize.loaded import Probe, TunedModel
+from tunewright.quantize.measure import Result, Task, measure, weight_bytes
 from tunewright.quantize.scheme import QuantizeError, Scheme
 from tunewright.quantize.schemes.gguf import FILE
 from tunewright.quantize.schemes.sixteen import DTYPES
+from tunewright.quantize.shapes import WeightShapes, planned_shapes
 
 IN_MEMORY = "bf16"
 """The reference that is measured where the project file lists no 16-bit variant."""
@@ -45,14 +47,13 @@ def reference_name(variants: Sequence[PluginOptions]) -> str:
     return next((options.name for options in variants if options.name in DTYPES), IN_MEMORY)
 
 
-@torch.no_grad()
-def round_to_16_bits(model: Any, scheme: str) -> Any:
-    """Rounds the weights of `model`, in place, to what the 16-bit reference stores; all variants start from there."""
-    wanted = getattr(torch, DTYPES[scheme])
-    if model.dtype == torch.float32:
-        for parameter in model.parameters():
-            parameter.copy_(parameter.to(wanted))
-    return model
+def check_all(variants: Sequence[PluginOptions], folder: Path, *, trust_remote_code: bool = False) -> WeightShapes:
+    """The shapes of the base model in `folder`. Raises what any variant would fail with: a missing library or program,
+    an architecture or a width that its format does not have. Reads no weights."""
+    shapes = planned_shapes(folder, trust_remote_code=trust_remote_code)
+    for options in variants:
+        scheme_of(options).check(folder, shapes)
+    return shapes
 
 
 def calibration_examples(
@@ -68,9 +69,7 @@ def calibration_examples(
     return found
 
 
-def build(
-    scheme: Scheme, name: str, model: Any, *, folder: Path, target: Path, train: Artifact, calibration: list[Example]
-) -> dict[str, Any]:
+def build(scheme: Scheme, name: str, tuned: TunedModel, *, target: Path, calibration: list[Example]) -> dict[str, Any]:
     """Writes the variant `name` to the new folder `target`; a failure leaves nothing there.
 
     Weights that train already stored in this format are linked. Raises QuantizeError with one sentence.
@@ -79,10 +78,10 @@ def build(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        facts = _link_unchanged(scheme, train, temporary)
+        facts = _link_unchanged(scheme, tuned.train, temporary)
         if not facts:
-            facts = scheme.write(model, folder, temporary, calibration=calibration)
-        files.write_json(temporary / INFO, _info(scheme, train, temporary).model_dump(mode="json"))
+            facts = scheme.write(tuned.open(), tuned.base, temporary, calibration=calibration)
+        files.write_json(temporary / INFO, _info(scheme, tuned.train, temporary).model_dump(mode="json"))
         temporary.replace(target)
         return facts
     except (TunewrightError, OSError):
@@ -123,30 +122,48 @@ def _info(scheme: Scheme, train: Artifact, folder: Path) -> ModelInfo:
     return model_info(train).model_copy(update={"kind": kind, "dtype": dtype, "bits": scheme.bits})
 
 
-def measure_in_memory(task: Task, model: Any, tokenizer: ChatTokenizer) -> Result:
-    """The 16-bit reference where it is not stored. `model` is not changed."""
-    ready = for_inference(copy.deepcopy(model))
-    engine = TransformersEngine(ready, tokenizer, batch_size=task.exam.batch_size)
-    size = 2 * sum(parameter.numel() for parameter in model.parameters())
-    return measure(task, engine, size=size, perplexity_model=ready, perplexity_engine=engine.name)
+def measure_in_memory(task: Task, tuned: TunedModel, tokenizer: ChatTokenizer, probe: Probe) -> Result:
+    """The 16-bit reference where it is not stored."""
+    size = 0
+
+    def opened() -> Engine:
+        nonlocal size
+        model = tuned.open()
+        size = 2 * sum(parameter.numel() for parameter in model.parameters())
+        return TransformersEngine(for_inference(model), tokenizer, batch_size=task.exam.batch_size)
+
+    result = measure(task, opened, size=size, text_model=_model_of, prove=probe.error)
+    return replace(result, bytes=size)
 
 
-def measure_folder(task: Task, scheme: Scheme, folder: Path, *, model: Any, tokenizer: ChatTokenizer) -> Result:
-    """Opens the variant in `folder` in its engine and measures it. `model`: the 16-bit model, not changed."""
+def measure_folder(
+    task: Task, scheme: Scheme, folder: Path, *, tuned: TunedModel, tokenizer: ChatTokenizer, probe: Probe
+) -> Result:
+    """Opens the variant in `folder` in its engine, measures it and proves that it is the tuned model."""
     size = weight_bytes(folder)
-    if scheme.engine == "llama.cpp":
-        llama = LlamaCppEngine(folder / FILE, tokenizer, context=task.context)
-        try:
-            stored = for_inference(dequantized(folder / FILE, model))
-            return measure(task, llama, size=size, perplexity_model=stored, perplexity_engine=DEQUANTIZED)
-        finally:
-            llama.close()
-    opened = open_folder(scheme, folder, runtime=model.dtype)
-    engine = TransformersEngine(opened, tokenizer, batch_size=task.exam.batch_size)
-    try:
-        return measure(task, engine, size=size, perplexity_model=opened, perplexity_engine=engine.name)
-    finally:
+
+    def prove(model: Any) -> float:
+        return probe.prove(model, name=folder.name, bits=scheme.bits, where=folder)
+
+    def llama() -> Engine:
+        return LlamaCppEngine(folder / FILE, tokenizer, context=task.context)
+
+    def stored(engine: Engine) -> Any:
         engine.close()
+        return for_inference(fill_from(folder / FILE, tuned.open()))
+
+    def plain() -> Engine:
+        model = open_folder(scheme, folder, runtime=tuned.dtype)
+        return TransformersEngine(model, tokenizer, batch_size=task.exam.batch_size)
+
+    if scheme.engine == "llama.cpp":
+        return measure(task, llama, size=size, text_model=stored, prove=prove)
+    return measure(task, plain, size=size, text_model=_model_of, prove=prove)
+
+
+def _model_of(engine: Engine) -> Any:
+    assert isinstance(engine, TransformersEngine)
+    return engine.model
 
 
 def open_folder(scheme: Scheme, folder: Path, *, runtime: torch.dtype) -> Any:

@@ -61,7 +61,8 @@ def chosen(found: Sequence[Artifact], project: ProjectConfig) -> tuple[Artifact 
 def _differing(settings: Mapping[str, Any], project: ProjectConfig) -> list[str]:
     """Keys that change what an evaluation means. How many rows are answered at once does not."""
     wanted, had = project.evaluate.model_dump(mode="json"), settings.get("evaluate", {})
-    keys = [f"evaluate.{key}" for key in wanted if key != "batch_size" and had.get(key) != wanted[key]]
+    decisive = [key for key in wanted if key not in ("batch_size", "cache", "rivals")]
+    keys = [f"evaluate.{key}" for key in decisive if had.get(key) != wanted[key]]
     if settings.get("seed") != project.seed:
         keys.append("seed")
     return keys + (["model"] if settings.get("model") != project.model.model_dump(mode="json") else [])

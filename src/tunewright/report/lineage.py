@@ -17,6 +17,9 @@ LIBRARIES = (
     "tokenizers", "safetensors", "sacrebleu", "fastapi", "pydantic", "numpy",
 )  # fmt: skip
 
+_COMMANDS = {"chain": "tunewright evaluate --chain {}"}
+"""Commands of stages that are no verb of their own."""
+
 
 @dataclass(frozen=True)
 class Read:
@@ -103,7 +106,7 @@ def commands(project_file_name: str, stages: Sequence[str]) -> list[str]:
     """What to type to get these artifacts again, from the folder of the project file."""
     return [
         f"pip install 'tunewright[all]=={__version__}'",
-        *(f"tunewright {stage} {project_file_name}" for stage in stages),
+        *(_COMMANDS.get(stage, f"tunewright {stage} {{}}").format(project_file_name) for stage in stages),
         f"tunewright report {project_file_name}",
         f"tunewright runs verify {project_file_name}",
     ]

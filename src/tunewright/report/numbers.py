@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,12 @@ def scale_of(metric: str, unit: str = "") -> Scale:
         return Scale("seconds", 1, 3, " s", " s")
     if metric.endswith("tokens_per_second") or unit == "tokens/s":
         return Scale("tokens per second", 1, 1, " tok/s", " tok/s")
+    if unit == "min":
+        return Scale("minutes", 1, 2, " min", " min")
+    if unit == "tokens":
+        return Scale("tokens", 1, 1, " tokens", " tokens")
+    if unit in ("nats", "perplexity"):
+        return Scale("nats per token" if unit == "nats" else "perplexity", 1, 3)
     if unit in ("", "rate", "share", "%"):
         return PERCENT
     return Scale(unit, 1, 2, f" {unit}", f" {unit}")
@@ -60,9 +67,20 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
+def money(value: float, currency: str) -> str:
+    """1.5, "USD" -> '1.50 USD'; small sums keep two digits that count: '0.0042 USD'."""
+    decimals = 2 if value == 0 or abs(value) >= 0.1 else min(8, 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f} {currency}".strip()
+
+
 def count(value: float) -> str:
     """1234567 -> '1,234,567'."""
     return f"{value:,.0f}"
+
+
+def brief(value: float) -> str:
+    """Seconds of one answer: 0.0001 -> '0.10 ms'; 0.53 -> '0.530 s'."""
+    return f"{value:.3f} s" if value >= 0.01 else f"{value * 1000:.2f} ms"
 
 
 def seconds(value: float) -> str:

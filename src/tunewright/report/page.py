@@ -12,9 +12,22 @@ from markupsafe import Markup
 
 from tunewright.core.files import human_bytes
 from tunewright.core.machine import Machine
-from tunewright.report import accounting, charts, comparison, confusion, numbers, quantization, samples, training
+from tunewright.report import (
+    accounting,
+    breakdown,
+    charts,
+    comparison,
+    confusion,
+    numbers,
+    quantization,
+    samples,
+    training,
+)
 from tunewright.report.effect import effect_view
 from tunewright.report.lineage import Link, breaks
+from tunewright.report.memorization import leaks
+from tunewright.report.proof import proof
+from tunewright.report.systems import system_table
 from tunewright.report.verdict import verdict
 
 WIDE, NARROW = 720, 340
@@ -60,8 +73,10 @@ class Content:
     evaluate_config: Mapping[str, Any] = field(default_factory=dict)
     samples: Sequence[Mapping[str, Any]] = ()
     confusion: Mapping[str, Any] | None = None
+    memorization: Mapping[str, Any] | None = None
     table: Sequence[Mapping[str, Any]] | None = None
     serving: Mapping[str, Any] | None = None
+    proof: Mapping[str, Any] | None = None
     chain: Sequence[Link] = ()
     machines: Sequence[tuple[str, Machine]] = ()
     versions: Sequence[tuple[str, str]] = ()
@@ -83,7 +98,7 @@ def _packaged(name: str) -> str:
 
 
 def _view(content: Content) -> dict[str, Any]:
-    rows, counts = samples.chosen(content.samples)
+    rows, counts = samples.chosen(content.samples, samples.primary_of(content.scores))
     return {
         "content": content,
         "verdict": verdict(content.scores),
@@ -100,6 +115,9 @@ def _view(content: Content) -> dict[str, Any]:
         "metric_charts": [both(draw) for draw in training.metric_charts(content.curve, content.train_facts)],
         "score_rows": comparison.score_rows(content.scores) if content.scores else [],
         "score_charts": _score_charts(content.scores) if content.scores else [],
+        "systems": system_table(content.scores),
+        "group_tables": [(table, _group_chart(table)) for table in breakdown.group_tables(content.scores)],
+        "leaks": leaks(content.memorization),
         "mixed_up": confusion.mixed_up(content.confusion) if content.confusion else [],
         # The matrix escapes its texts itself.
         "confusion_chart": Markup(confusion.matrix(content.confusion)) if content.confusion else None,  # noqa: S704
@@ -109,6 +127,7 @@ def _view(content: Content) -> dict[str, Any]:
         "kinds": samples.KINDS,
         "variants": quantization.variant_rows(content.table or ()),
         "variant_chart": _variant_chart(content.table or ()),
+        "proof": proof(content.proof),
         "serving": _facts(content.serving, _SERVING),
     }
 
@@ -138,6 +157,10 @@ def _score_charts(scores: Mapping[str, Any]) -> list[Markup]:
         plot = charts.DotPlot(tuple(rows), title, scale.unit, scale.ends)
         drawn.append(both(lambda width, plot=plot: charts.dot_plot(plot, width=width)))  # type: ignore[misc]
     return drawn
+
+
+def _group_chart(table: breakdown.GroupTable) -> Markup:
+    return both(lambda width: breakdown.change_chart(table, width=width))
 
 
 def _variant_chart(table: Sequence[Mapping[str, Any]]) -> Markup | None:

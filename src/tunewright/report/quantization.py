@@ -30,6 +30,12 @@ class VariantRow:
     perplexity_engine: str
     agreement: str
     note: str
+    predicted: str = ""
+    tokens_per_second_b8: str = ""
+    peak: str = ""
+    perplexity_p: str = ""
+    engine_build: str = ""
+    article: str = ""
 
 
 def variant_rows(table: Sequence[Mapping[str, Any]]) -> list[VariantRow]:
@@ -56,6 +62,12 @@ def _row(row: Mapping[str, Any]) -> VariantRow:
         perplexity_engine=row["perplexity_engine"] or "",
         agreement="–" if row["agreement"] is None else f"{row['agreement'] * 100:.1f} %",
         note=readable(row["note"] or "", 400),
+        predicted=human_bytes(row["predicted_bytes"]) if row.get("predicted_bytes") else "–",
+        tokens_per_second_b8=_number(row.get("tokens_per_second_b8"), ".1f"),
+        peak=human_bytes(row["peak_bytes"]) if row.get("peak_bytes") else "–",
+        perplexity_p="" if row.get("perplexity_p") is None else p_value(row["perplexity_p"]),
+        engine_build=row.get("engine_build") or "",
+        article=readable(row.get("article") or "", 400),
     )
 
 

@@ -10,6 +10,8 @@ from tunewright.report import lineage
 from tunewright.report.page import Content, render
 
 PAGE = "report.html"
+CHAIN = "chain"
+"""The stage that seals chain.json."""
 
 
 def run(
@@ -22,8 +24,10 @@ def run(
     quantize: Artifact | None,
     serve: Artifact | None,
 ) -> Artifact:
-    """Seals `report.html`: one page with everything these artifacts hold. Raises ArtifactError for a damaged one."""
-    present = [artifact for artifact in (data, train, evaluate, quantize, serve) if artifact]
+    """Seals `report.html`: one page with everything these artifacts hold, and the newest proof chain where it belongs
+    to this training. Raises ArtifactError for a damaged one."""
+    chain = _chain_of(workspace, train)
+    present = [artifact for artifact in (data, train, evaluate, quantize, serve, chain) if artifact]
     inputs = tuple(workspace.reference(artifact) for artifact in present)
     output = runs.begin(workspace, "report", {"project_file": project_file_name}, inputs)
     if isinstance(output, Artifact):
@@ -39,9 +43,11 @@ def run(
                 scores=_json(evaluate, "scores.json"),
                 evaluate_config=evaluate.manifest.config if evaluate else {},
                 samples=evaluate.jsonl("samples.jsonl") if evaluate else (),
-                confusion=_confusion(evaluate),
+                confusion=_if_there(evaluate, "confusion.json"),
+                memorization=_if_there(evaluate, "memorization.json"),
                 table=_json(quantize, "table.json"),
                 serving=_json(serve, "measurement.json"),
+                proof=_json(chain, "chain.json"),
                 chain=lineage.links(workspace, present),
                 machines=lineage.machines(present),
                 versions=lineage.library_versions(),
@@ -55,10 +61,18 @@ def run(
         output.release()
 
 
-def _confusion(evaluate: Artifact | None) -> Any:
-    """None where no metric has labels, or the artifact is older than the file."""
-    has_one = evaluate is not None and any(record.path == "confusion.json" for record in evaluate.manifest.files)
-    return _json(evaluate, "confusion.json") if has_one else None
+def _chain_of(workspace: Workspace, train: Artifact | None) -> Artifact | None:
+    """The newest proof chain, passed or not; None where it is one of another training."""
+    newest = next(reversed(workspace.finished(CHAIN)), None)
+    if train is None or newest is None:
+        return None
+    return newest if train.manifest_sha256 in {read.sha256 for read in newest.manifest.inputs} else None
+
+
+def _if_there(artifact: Artifact | None, name: str) -> Any:
+    """A file that only some artifacts have: no metric wrote it, or they are older than the file."""
+    has_one = artifact is not None and any(record.path == name for record in artifact.manifest.files)
+    return _json(artifact, name) if has_one else None
 
 
 def _json(artifact: Artifact | None, name: str) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunewright.core.scoring import Difference, Score
-from tunewright.report.numbers import p_value, scale_of
+from tunewright.report.numbers import p_value, readable, scale_of
 
 Outcome = Literal["better", "no difference shown", "worse", "not measured"]
 _MARKS = {"better": "▲", "no difference shown": "＝", "worse": "▼", "not measured": "?"}
@@ -15,12 +15,14 @@ _MARKS = {"better": "▲", "no difference shown": "＝", "worse": "▼", "not me
 
 @dataclass(frozen=True)
 class Verdict:
-    """`outcome` in words, the sentence below it, and the gates."""
+    """`outcome` in words, the sentence below it, and the gates. first: what a reader must know before all else, such as
+    a cheaper system that does as well."""
 
     outcome: Outcome
     sentence: str
     gates: str
     gates_failed: bool
+    first: str = ""
 
     @property
     def mark(self) -> str:
@@ -36,19 +38,19 @@ def verdict(scores: Mapping[str, Any] | None) -> Verdict:
         )
     failed = [gate["metric"] for gate in scores["gates"] if not gate["passed"]]
     gates = gates_line(len(scores["gates"]), failed)
-    primary = scores["primary"]
+    primary, first = scores["primary"], (scores.get("cheaper_rival") or {}).get("sentence", "")
     if any(primary not in scores[part] for part in ("base", "tuned", "paired")):
         words = f"The primary metric {primary} was not measured on both models, so nothing was shown."
-        return Verdict("not measured", words, gates, bool(failed))
+        return Verdict("not measured", words, gates, bool(failed), first)
     base, tuned = (Score.model_validate(scores[part][primary]) for part in ("base", "tuned"))
     difference = as_difference(scores["paired"][primary])
-    return Verdict(outcome(difference, tuned), _sentence(base, tuned, difference), gates, bool(failed))
+    return Verdict(outcome(difference, tuned), _sentence(base, tuned, difference), gates, bool(failed), first)
 
 
 def as_difference(row: Mapping[str, Any]) -> Difference:
     """The Difference in a row of `paired`, which also holds its verdict in words. p: that of the verdict, corrected for
     several metrics where this is not the primary one."""
-    known = {key: value for key, value in row.items() if key != "verdict"}
+    known = {key: value for key, value in row.items() if key in Difference.model_fields}
     return Difference.model_validate(known | {"p": row.get("p_holm", row["p"])})
 
 
@@ -57,6 +59,11 @@ def outcome(difference: Difference, score: Score) -> Outcome:
     if difference.p >= 0.05 or difference.difference == 0:
         return "no difference shown"
     return "better" if (difference.difference > 0) == score.higher_is_better else "worse"
+
+
+def as_outcome(verdict: str) -> str:
+    """The verdict of scores.json without its p value, which stands in a column of its own."""
+    return readable(verdict.partition(" (")[0], 80)
 
 
 def _sentence(base: Score, tuned: Score, difference: Difference) -> str:

@@ -9,14 +9,14 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from tunewright.core.chat import Message
 from tunewright.models.generate import Request, Sampling
 from tunewright.models.template import Tools
 from tunewright.serve.calls import CallReader, HeldText, Spoken
-from tunewright.serve.faults import EngineFault, Expired
+from tunewright.serve.faults import ContextExceeded, EngineFault, Expired
 from tunewright.serve.reply import Reply
 
 State = Literal["loading", "ready", "failing", "failed", "stopped"]
@@ -207,3 +207,12 @@ class Engine(Protocol):
     def interrupt(self) -> None:
         """Cancels everything that is outstanding: the server stops."""
         ...
+
+
+def fitted(prompt: int, sampling: Sampling, context: int, *, exact_length: bool) -> Sampling:
+    """`sampling` with no more new tokens than `context` leaves behind a prompt of `prompt` tokens. Raises
+    ContextExceeded when there is no room, or (exact_length) less than was asked for."""
+    room = context - prompt
+    if room < 1 or (exact_length and sampling.max_new_tokens > room):
+        raise ContextExceeded(prompt, sampling.max_new_tokens if exact_length else 1, context)
+    return replace(sampling, max_new_tokens=min(sampling.max_new_tokens, room))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from tunewright.core.events import say
 from tunewright.serve import metrics as page
 from tunewright.serve import wire
+from tunewright.serve.admin import add_admin
 from tunewright.serve.answers import Engine
 from tunewright.serve.body import ClientGone
 from tunewright.serve.cache.key import Identity
@@ -19,6 +20,7 @@ from tunewright.serve.cache.layers import AnswerCache
 from tunewright.serve.chat import ChatRoute
 from tunewright.serve.config import ServeConfig
 from tunewright.serve.desk import Desk
+from tunewright.serve.fleet import Fleet
 from tunewright.serve.front import Front
 from tunewright.serve.jobs.door import JobsDoor
 from tunewright.serve.jobs.routes import add_jobs
@@ -27,6 +29,8 @@ from tunewright.serve.log import Log
 from tunewright.serve.metrics import Metrics
 from tunewright.serve.openapi import document
 from tunewright.serve.questions import QuestionLog
+from tunewright.serve.roster import Roster, Sources
+from tunewright.serve.switch import Served, Switch
 from tunewright.serve.wire import ApiError
 
 _ELSEWHERE = {
@@ -45,6 +49,10 @@ class Parts:
     cache: AnswerCache | None = None
     jobs: JobService | None = None
     questions: QuestionLog | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """What the model reached in evaluation, for the log."""
+    sources: Sources | None = None
+    """Where further models come from; None: this one only."""
 
     def close(self) -> None:
         """Ends what the parts hold: workers and broker, files and connections."""
@@ -62,16 +70,18 @@ def create_app(engine: Engine, config: ServeConfig, parts: Parts, *, log: Callab
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     metrics = Metrics(engine)
-    desk = Desk(engine, parts.identity, metrics, parts.cache)
-    door = JobsDoor(parts.jobs.store, parts.jobs.queue, engine, config.jobs) if parts.jobs else None
-    chat = app.state.chat = ChatRoute(parts.model.id, desk, config, door, parts.questions)
+    switch = Switch(Served(parts.model, Desk(engine, parts.identity, metrics, parts.cache)), config.canary)
+    door = JobsDoor(parts.jobs.store, parts.jobs.queue, config.jobs) if parts.jobs else None
+    chat = app.state.chat = ChatRoute(switch, config, door, parts.questions)
+    roster = app.state.roster = _roster(engine, parts, switch)
     app.add_middleware(Front, keys=config.tenants, log=Log(log, config.log), metrics=metrics)
     _add_error_handlers(app)
     _add_health(app, engine, chat)
-    _add_models(app, parts.model, chat)
+    _add_models(app, switch)
     _add_metrics(app, metrics, door)
     _add_refused(app)
     add_jobs(app, chat)
+    add_admin(app, roster, config)
 
     @app.post("/v1/chat/completions")
     async def chat_completions(request: Request) -> Response:
@@ -95,15 +105,24 @@ def _add_health(app: FastAPI, engine: Engine, chat: ChatRoute) -> None:
         return JSONResponse({"status": state}, 200 if state == "ready" else 503)
 
 
-def _add_models(app: FastAPI, model: wire.Model, chat: ChatRoute) -> None:
+def _roster(engine: Engine, parts: Parts, switch: Switch) -> Roster | None:
+    """Models that come and go: where there is a place for their engines, and a source."""
+    if parts.sources is None or not isinstance(engine, Fleet):
+        return None
+    switch.main = replace(switch.main, scores=parts.scores)
+    return Roster(parts.sources, engine, switch)
+
+
+def _add_models(app: FastAPI, switch: Switch) -> None:
     @app.get("/v1/models")
     async def list_models() -> Response:
-        return JSONResponse(wire.ModelList(data=[model]).model_dump(exclude_none=True))
+        return JSONResponse(wire.ModelList(data=switch.models()).model_dump(exclude_none=True))
 
     @app.get("/v1/models/{name:path}")
     async def get_model(name: str) -> Response:
-        chat.check_model(name)
-        return JSONResponse(model.model_dump(exclude_none=True))
+        switch.check(name)
+        found = next(model for model in switch.models() if model.id == name)
+        return JSONResponse(found.model_dump(exclude_none=True))
 
 
 def _add_metrics(app: FastAPI, metrics: Metrics, door: JobsDoor | None) -> None:

@@ -13,7 +13,7 @@ from tunewright.serve import stream
 from tunewright.serve.answers import TimeLimit
 from tunewright.serve.body import read_body, unless_gone
 from tunewright.serve.config import ServeConfig
-from tunewright.serve.desk import Asking, Desk, Found
+from tunewright.serve.desk import Asking
 from tunewright.serve.faults import EngineFault
 from tunewright.serve.jobs.door import JobsDoor
 from tunewright.serve.parse import check, json_object
@@ -21,18 +21,19 @@ from tunewright.serve.question import Question, unavailable
 from tunewright.serve.questions import QuestionLog
 from tunewright.serve.redact import masked
 from tunewright.serve.reply import Reading
+from tunewright.serve.switch import Switch
 from tunewright.serve.wire import ApiError, ChatRequest
 
 TIMEOUT_HEADER = "X-Timeout-S"
 LEAST_TIMEOUT_S = 1.0
+CANARY_HEADER = "X-Canary-Key"
 
 
 @dataclass
 class ChatRoute:
-    """Answers chat requests for the model `name`. `draining`: refuse new ones."""
+    """Answers chat requests for the models of `switch`. `draining`: refuse new ones."""
 
-    name: str
-    desk: Desk
+    switch: Switch
     config: ServeConfig
     jobs: JobsDoor | None = None
     questions: QuestionLog | None = None
@@ -43,16 +44,20 @@ class ChatRoute:
         wanted = await self.read(request)
         limit = self._limit(request)
         question = Question.of(wanted, self.config.max_new_tokens)
+        served = self.switch.find(wanted.model, _canary_key(request, wanted))
         if self.jobs is not None:
             job_limit = await self.jobs.limit_of(request)
             if job_limit is not None:
                 limit = replace(limit, seconds=job_limit)
-            elif (accepted := await self.jobs.instead(request, wanted, question)) is not None:
+            elif (accepted := await self.jobs.instead(request, wanted, question, served.desk.engine)) is not None:
                 return accepted
         if self.questions is not None:
             self.questions.write(wanted)
-        reading, found = await self.desk.open(question, self._asking(request, wanted, limit))
-        return await self._respond(request, wanted, reading, found)
+        reading, found = await served.desk.open(question, self._asking(request, wanted, limit))
+        request.state.facts.update(self.switch.facts(served))
+        if served.desk.cache is not None:
+            request.state.facts["cache"] = found
+        return await self._respond(request, wanted, reading, {"X-Cache": found} if served.desk.cache else {})
 
     async def read(self, request: Request) -> ChatRequest:
         """The checked request with personal data masked where the project asks for it; raises ApiError."""
@@ -74,18 +79,13 @@ class ChatRoute:
 
     def _checked(self, given: dict[str, Any]) -> ChatRequest:
         wanted = check(given)
-        self.check_model(wanted.model)
+        self.switch.check(wanted.model)
         return masked(wanted, self.config.redact)
 
     def refuse_while_draining(self) -> None:
         """Raises ApiError (503) when the server is about to end."""
         if self.draining:
             raise unavailable("The server is shutting down.")
-
-    def check_model(self, name: str) -> None:
-        """Raises ApiError (404) for a model that is not served."""
-        if name != self.name:
-            raise ApiError(404, f"The model `{name[:200]}` does not exist.", param="model", code="model_not_found")
 
     def _limit(self, request: Request) -> TimeLimit:
         most = self.config.request_timeout_s
@@ -110,18 +110,18 @@ class ChatRoute:
             may_keep="no-store" not in said,
         )
 
-    async def _respond(self, request: Request, wanted: ChatRequest, reading: Reading, found: Found) -> Response:
+    async def _respond(
+        self, request: Request, wanted: ChatRequest, reading: Reading, headers: dict[str, str]
+    ) -> Response:
         """Waits for the whole answer, or for the first piece of a streamed one: faults until then get their status."""
-        headers = {"X-Cache": found} if self.desk.cache is not None else {}
-        request.state.facts.update({"cache": found} if headers else {})
         try:
             if not wanted.stream:
                 reply = await unless_gone(request, reading.whole())
                 self._leave(request, reading)
-                return JSONResponse(reply.completion(self.name).model_dump(), headers=headers)
+                return JSONResponse(reply.completion(wanted.model).model_dump(), headers=headers)
             first = await unless_gone(request, reading.next())
             usage = wanted.stream_options is not None and wanted.stream_options.include_usage
-            events = stream.events(reading, first, model=self.name, include_usage=usage)
+            events = stream.events(reading, first, model=wanted.model, include_usage=usage)
             return stream.EventStream(events, lambda: self._leave(request, reading), headers=headers)
         except EngineFault as fault:
             self._leave(request, reading)
@@ -133,3 +133,12 @@ class ChatRoute:
     def _leave(self, request: Request, reading: Reading) -> None:
         request.state.facts["tokens"] = reading.tokens
         reading.leave()
+
+
+def _canary_key(request: Request, wanted: ChatRequest) -> str:
+    """What decides whether a canary answers: the same customer, or else the same conversation's beginning, always gets
+    the same model."""
+    given = request.headers.get(CANARY_HEADER) or wanted.user
+    if given:
+        return given
+    return "\n".join(message.model_dump_json() for message in wanted.messages[:2])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from tunewright.core.config import Section, expand_secret
 from tunewright.core.listen import LOOPBACK
+from tunewright.core.registry import Chosen, PluginOptions
 from tunewright.core.text.pii import Kind
+from tunewright.serve.engines.config import ENGINES, AutoOptions, as_choice
 
 _REDIS = re.compile(r"(redis|rediss|unix)://\S+|\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:]+\](:[0-9]{1,5})?")
@@ -83,6 +85,15 @@ class JobsConfig(Section):
         return expand_secret(self.broker)
 
 
+class CanaryConfig(Section):
+    """A share of the requests under the project's name goes to another model."""
+
+    name: str
+    """The registered model; it must be served: `serve.models` loads it at the start."""
+    percent: float = Field(default=5, ge=0, le=100)
+    """Of the keys: the header X-Canary-Key, else the request's `user`, else its whole conversation so far."""
+
+
 class ServeConfig(Section):
     """The OpenAI-compatible server."""
 
@@ -94,7 +105,9 @@ class ServeConfig(Section):
     """Key that requests must carry; `${NAME}` reads it from the environment."""
     api_keys: dict[str, SecretStr] = {}
     """Keys by the tenant's name; tenants share neither cached answers nor jobs."""
-    engine: Literal["auto", "transformers"] = "auto"
+    engine: Annotated[PluginOptions, Chosen(ENGINES), BeforeValidator(as_choice)] = AutoOptions()
+    """What generates: `auto`, `transformers`, `llamacpp`, `vllm`, `remote`, or one of them with its options, such as
+    `{name: remote, url: http://gpu-box:8000/v1}`."""
     batch_size: int = Field(default=8, ge=1)
     """Requests generated together."""
     queue: int = Field(default=64, ge=0)
@@ -115,6 +128,13 @@ class ServeConfig(Section):
     """How a request's line is logged; never with the content of messages."""
     log_questions: bool = False
     """Keep questions, with personal data masked, for `tunewright serve top`."""
+    models: tuple[str, ...] = ()
+    """Registered models (`tunewright serve add`) served beside the current one from the start."""
+    canary: CanaryConfig | None = None
+    follow_promotion: bool = True
+    """Take over what `promote` and its rollback point to, without a dropped request; not with `--from`."""
+    admins: tuple[str, ...] = ("default",)
+    """Tenants that may load and unload models; without keys everyone on this machine may."""
     cache: CacheConfig = CacheConfig()
     jobs: JobsConfig = JobsConfig()
 
@@ -137,6 +157,8 @@ class ServeConfig(Section):
             raise ValueError(f"host {self.host} can be reached by others; set serve.api_key, or keep 127.0.0.1")
         if self.api_key and "default" in self.api_keys:
             raise ValueError("api_key is the key of the tenant 'default', which stands in api_keys too")
+        if self.engine.name == "remote" and (self.models or self.canary):
+            raise ValueError("the engine remote serves no registered models; leave serve.models and serve.canary out")
         if len(set(self.tenants.values())) < len(self.tenants):
             raise ValueError("two tenants have the same key")
         return self

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tunewright.core import events
@@ -20,14 +19,11 @@ from tunewright.core.errors import TunewrightError
 from tunewright.models.generate import Request, RunningBatch, Sampling
 from tunewright.models.template import Tools
 from tunewright.models.tokens import ChatTokenizer
-from tunewright.serve.answers import Answer, Size, State
+from tunewright.serve.answers import Answer, Size, State, fitted
 from tunewright.serve.calls import CallReader, shown_prompt
-from tunewright.serve.faults import ContextExceeded, EngineFault, Interrupted, NotReady, QueueFull
+from tunewright.serve.faults import EngineFault, Interrupted, NotReady, QueueFull, place_of
+from tunewright.serve.prefills import WHILE_IDLE, WHILE_ROWS_RUN, Group, Prefills
 
-PREFILL_TOKENS = 512
-"""Most padded prompt tokens that join running rows at once: a longer prompt joins alone, between two steps."""
-PREFILL_TOKENS_IDLE = 4096
-"""The same while no row waits for its next token."""
 FAULTS_UNTIL_FAILING = 3
 MAX_RETRY_S = 60
 
@@ -65,6 +61,7 @@ class TransformersEngine:
         """Why the state is `failed`."""
         self.loaded: Loaded | None = None
         self._batch: RunningBatch | None = None
+        self._prefills = Prefills()
         self._thread = threading.Thread(target=self._work, name="transformers-engine", daemon=True)
 
     def start(self) -> None:
@@ -106,7 +103,7 @@ class TransformersEngine:
         loaded = self._check_open()
         self._check_room()
         prompt_ids = await asyncio.to_thread(shown_prompt, loaded.tokenizer, messages, tools)
-        sampling = _fitted(len(prompt_ids), sampling, loaded.context, exact_length=exact_length)
+        sampling = fitted(len(prompt_ids), sampling, loaded.context, exact_length=exact_length)
         self._loop = asyncio.get_running_loop()
         request = Request(prompt_ids, sampling)
         names = [tool["function"]["name"] for tool in tools or ()]
@@ -126,7 +123,7 @@ class TransformersEngine:
         """How large a request is (see `Engine`)."""
         loaded = self._check_open()
         prompt = len(await asyncio.to_thread(shown_prompt, loaded.tokenizer, messages, tools))
-        return Size(prompt, _fitted(prompt, sampling, loaded.context, exact_length=exact_length).max_new_tokens)
+        return Size(prompt, fitted(prompt, sampling, loaded.context, exact_length=exact_length).max_new_tokens)
 
     def interrupt(self) -> None:
         """Cancels everything that is outstanding: the server stops."""
@@ -154,7 +151,7 @@ class TransformersEngine:
         """The thread: load, then turns until stopped."""
         try:
             self.loaded = self._load()
-            self._batch = RunningBatch(self.loaded.model, self.loaded.tokenizer)
+            self._batch = self._new_batch()
             with self._lock:
                 if self._state == "loading":
                     self._state = "ready"
@@ -164,7 +161,7 @@ class TransformersEngine:
         except BaseException as error:
             self.failure, self._state = error, "failed"
             if not isinstance(error, TunewrightError):
-                self._say(f"serve: the engine ended: {_place(error)}")
+                self._say(f"serve: the engine ended: {place_of(error)}")
             self._end_all(EngineFault("the engine has ended"))
 
     def _wait_for_work(self) -> bool:
@@ -175,16 +172,23 @@ class TransformersEngine:
             return self._state != "stopped"
 
     def _turn(self) -> None:
-        """Lets requests join, then one token for every row."""
+        """A piece of the prompts that join, then one token for every row."""
         joining = self._next_joining()
         if joining:
-            self._guarded(joining, self._join)
-            self._tokens += len(joining)
-            self._finish_ended()
-            self._send()
-        if self._running:
-            self._tokens += len(self._running)
-            self._guarded(self._running, lambda _: self._live.step())
+            self._guarded(joining, lambda: self._prefills.begin(self._live, joining))
+        for gone in self._prefills.cancelled():
+            for answer in gone.answers:
+                answer.request.finish = "cancelled"
+        for group in self._prefills.turn(self._budget()):
+            self._guarded(group.answers, partial(self._advance, group), group)
+        self._finish_ended()
+        self._send()
+        if self._live.rows:
+            requests = set(map(id, self._live.rows))
+            self._tokens += len(requests)
+            rows = [answer for answer in self._running if id(answer.request) in requests]
+            if not self._guarded(rows, self._step):
+                self._batch = self._new_batch()  # whatever the fault left half done goes with its rows
             self._finish_ended()
         self._send()
 
@@ -193,9 +197,17 @@ class TransformersEngine:
         assert self._batch is not None
         return self._batch
 
+    def _new_batch(self) -> RunningBatch:
+        assert self.loaded is not None
+        return RunningBatch(self.loaded.model, self.loaded.tokenizer)
+
+    def _budget(self) -> int:
+        """Padded prompt tokens that may be computed now."""
+        return WHILE_ROWS_RUN if self._live.rows else WHILE_IDLE
+
     def _next_joining(self) -> list[Answer]:
-        """The waiting requests that join now, first come first served, within the budget of one prefill."""
-        budget = PREFILL_TOKENS if self._running else PREFILL_TOKENS_IDLE
+        """The waiting requests that join now, first come first served, within the budget of one turn."""
+        budget = self._budget()
         joining: list[Answer] = []
         longest = 0
         with self._lock:
@@ -210,30 +222,40 @@ class TransformersEngine:
             self._running += joining
         return joining
 
-    def _join(self, answers: list[Answer]) -> None:
-        self._live.add([answer.request for answer in answers])
+    def _advance(self, group: Group) -> None:
+        has_joined = self._live.advance(group.joining, self._budget())
+        self._worked()
+        if has_joined:
+            self._tokens += len(group.answers)
+            self._prefills.remove(group)
 
-    def _guarded(self, answers: list[Answer], call: Callable[[list[Answer]], None]) -> None:
-        """Runs the model for `answers`. A fault ends these answers only; rows that may be damaged are dropped."""
-        affected = list(answers)
+    def _step(self) -> None:
+        self._live.step()
+        self._worked()
+
+    def _worked(self) -> None:
+        """The model gave an answer: what went wrong before is over."""
+        self._faults = 0
+        self._state = "ready" if self._state == "failing" else self._state
+
+    def _guarded(self, answers: list[Answer], call: Callable[[], object], group: Group | None = None) -> bool:
+        """Runs the model for `answers`; whether it worked. A fault ends these answers only."""
         try:
-            call(affected)
-            self._faults = 0
-            self._state = "ready" if self._state == "failing" else self._state
+            call()
         except Exception as error:
-            self._say(f"serve: the model failed on {len(affected)} requests: {_place(error)}")
+            self._say(f"serve: the model failed on {len(answers)} requests: {place_of(error)}")
             self._faults += 1
             if self._faults >= FAULTS_UNTIL_FAILING and self._state == "ready":
                 self._state = "failing"
-            for answer in affected:
+            if group is not None:
+                self._prefills.remove(group)
+            for answer in answers:
                 answer.request.cancelled = True
                 self._end(answer, EngineFault("The model failed on this request."))
             with self._lock:
-                self._running = [answer for answer in self._running if answer not in affected]
-            if not self._running:
-                loaded = self.loaded
-                assert loaded is not None
-                self._batch = RunningBatch(loaded.model, loaded.tokenizer)
+                self._running = [answer for answer in self._running if answer not in answers]
+            return False
+        return True
 
     def _finish_ended(self) -> None:
         for answer in [answer for answer in self._running if answer.request.finish is not None]:
@@ -252,7 +274,7 @@ class TransformersEngine:
     def _end_all(self, fault: EngineFault) -> None:
         with self._lock:
             ended = [*self._running, *self._waiting]
-            self._running, self._waiting = [], deque()
+            self._running, self._waiting, self._prefills = [], deque(), Prefills()
         for answer in ended:
             answer.request.cancelled = True
             self._end(answer, fault)
@@ -273,16 +295,3 @@ class TransformersEngine:
 def _deliver(outbox: list[tuple[Answer, str | EngineFault | None]]) -> None:
     for answer, event in outbox:
         answer.deliver(event)
-
-
-def _fitted(prompt: int, sampling: Sampling, context: int, *, exact_length: bool) -> Sampling:
-    room = context - prompt
-    if room < 1 or (exact_length and sampling.max_new_tokens > room):
-        raise ContextExceeded(prompt, sampling.max_new_tokens if exact_length else 1, context)
-    return replace(sampling, max_new_tokens=min(sampling.max_new_tokens, room))
-
-
-def _place(error: BaseException) -> str:
-    """Class and place of a fault without its text, which may hold a message's content."""
-    frame = next(iter(traceback.extract_tb(error.__traceback__)[-1:]), None)
-    return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}" if frame else type(error).__name__

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 
 class EngineFault(Exception):
     """The engine failed while it worked on this request."""
@@ -16,6 +19,16 @@ class Expired(EngineFault):
 
     def __init__(self, limit_s: float) -> None:
         super().__init__(f"The answer was not finished within {limit_s:g} s, the limit of this request.")
+
+
+class Refused(EngineFault):
+    """The server behind this one did not take the request. status, code, param: as this server should answer."""
+
+    def __init__(
+        self, status: int, message: str, *, code: str | None = None, param: str | None = None, retry_after_s: int = 0
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.param, self.retry_after_s = status, code, param, retry_after_s
 
 
 class NotReady(Exception):
@@ -39,3 +52,9 @@ class ContextExceeded(Exception):
             f"({prompt} in the messages, {new} in the completion). "
             "Please reduce the length of the messages or completion."
         )
+
+
+def place_of(error: BaseException) -> str:
+    """Class and place of a fault without its text, which may hold a message's content."""
+    frame = next(iter(traceback.extract_tb(error.__traceback__)[-1:]), None)
+    return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}" if frame else type(error).__name__

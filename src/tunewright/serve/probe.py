@@ -100,7 +100,7 @@ def _read(response: http.client.HTTPResponse, started: float) -> Timing:
         if data == "[DONE]":
             took = time.monotonic() - started
             return Timing(first or took, took, usage["prompt_tokens"], usage["completion_tokens"], "".join(pieces))
-        if not data:
+        if not data or data.startswith(":"):  # llama.cpp pings in a long silence
             continue
         event: dict[str, Any] = json.loads(data)
         if "error" in event:

@@ -15,7 +15,7 @@ from tunewright.core import events, listen
 from tunewright.core.errors import ResourceError, TunewrightError
 from tunewright.serve.app import Parts, create_app
 from tunewright.serve.config import ServeConfig
-from tunewright.serve.engine import TransformersEngine
+from tunewright.serve.fleet import RunningEngine
 from tunewright.serve.log import Log
 
 TICK_S = 0.02
@@ -29,7 +29,7 @@ class Server:
 
     def __init__(
         self,
-        engine: TransformersEngine,
+        engine: RunningEngine,
         config: ServeConfig,
         parts: Parts,
         *,
@@ -91,11 +91,14 @@ class Server:
         self.app.state.chat.draining = True
 
     async def _serve(self, url: str) -> None:
-        watching = asyncio.create_task(self._watch(url))
+        beside = [asyncio.create_task(self._watch(url))]
+        if self.app.state.roster is not None:
+            beside.append(asyncio.create_task(self.app.state.roster.run()))
         try:
             await self._uvicorn.serve(sockets=[self._socket])
         finally:
-            watching.cancel()
+            for task in beside:
+                task.cancel()
 
     async def _watch(self, url: str) -> None:
         """Says when the model is ready; ends the server after a failed load or a drain."""

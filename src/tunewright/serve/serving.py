@@ -6,6 +6,7 @@ Everything lies below `runs/<project>/served/`, which no stage reads.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from tunewright.core.events import say as say_plainly
@@ -18,33 +19,37 @@ from tunewright.serve.config import ServeConfig
 from tunewright.serve.folders import cache_folder, questions_file, served_folder
 from tunewright.serve.jobs.service import JobService
 from tunewright.serve.questions import QuestionLog
-from tunewright.serve.wire import Model, now
+from tunewright.serve.roster import Sources, identity_of, model_of
+from tunewright.serve.scores import scores_of
+from tunewright.serve.wire import Model
 
 
 def parts(
-    workspace: Workspace, config: ServeConfig, choice: Choice, *, say: Callable[[str], None] = say_plainly
+    workspace: Workspace,
+    config: ServeConfig,
+    choice: Choice,
+    sources: Sources | None = None,
+    *,
+    say: Callable[[str], None] = say_plainly,
 ) -> Parts:
-    """Opens all of them; `Parts.close` gives them back. Raises ResourceError when the embedded broker cannot run."""
-    info = choice.info
-    adapter = info.method if info.kind == "adapter" else None
+    """Opens all of them; `Parts.close` gives them back. sources: where further models come from. Raises ResourceError
+    when the embedded broker cannot run."""
+    made = around(workspace, config, model_of(workspace, workspace.project, choice), identity_of(choice), say=say)
+    scores = scores_of(workspace, choice, sources.primary) if sources and sources.primary else {}
+    return replace(made, scores=scores, sources=sources)
+
+
+def around(
+    workspace: Workspace, config: ServeConfig, model: Model, identity: Identity, *, say: Callable[[str], None]
+) -> Parts:
+    """The parts around any model, also one that is no artifact of ours. Raises as `parts`."""
     cache = open_cache(config.cache, cache_folder(workspace), tell=say)
     jobs = None
     if config.jobs.broker != "off":
         jobs = JobService(workspace.project, config.jobs, _made(workspace), keys=config.tenants, tell=say)
     return Parts(
-        Model(
-            id=workspace.project,
-            created=now(),
-            base=info.base,
-            adapter=adapter,
-            variant=choice.variant,
-            artifact=workspace.relative(choice.artifact.path),
-        ),
-        identity=Identity(
-            model=f"{choice.artifact.manifest_sha256}/{choice.variant}",
-            template=info.chat_template_sha256,
-            adapter=adapter or "",
-        ),
+        model,
+        identity=identity,
         cache=cache,
         jobs=jobs,
         questions=QuestionLog(questions_file(workspace), tell=say) if config.log_questions else None,

@@ -14,6 +14,7 @@ from tunewright.core.errors import ArtifactError, MissingExtraError
 from tunewright.core.runs import Artifact, Workspace
 from tunewright.models.config import ModelConfig
 from tunewright.serve.config import ServeConfig
+from tunewright.serve.engines.config import ENGINES, TransformersOptions
 
 MEASUREMENT = "measurement.json"
 NEW_TOKENS = 32
@@ -21,23 +22,49 @@ REQUESTS = 8
 SINGLES = 3
 
 
-def run(workspace: Workspace, config: ServeConfig, *, model: ModelConfig, source: Path | None = None) -> None:
-    """Serves until SIGTERM or SIGINT. `source` is what `--from` names. Writes no artifact.
+def run(
+    workspace: Workspace,
+    config: ServeConfig,
+    *,
+    model: ModelConfig,
+    source: Path | None = None,
+    primary: str = "",
+) -> None:
+    """Serves until SIGTERM or SIGINT. `source` is what `--from` names; primary: the metric whose scores are logged with
+    a canary. Writes no artifact.
 
     Raises ResourceError for a busy port, ArtifactError when there is nothing to serve.
     """
     _need_libraries()
     from tunewright.serve import serving
-    from tunewright.serve.choose import choose
-    from tunewright.serve.engine import TransformersEngine
+    from tunewright.serve.choose import Choice, choose
+    from tunewright.serve.engines.http_engine import Place
+    from tunewright.serve.engines.remote import Remote
+    from tunewright.serve.fleet import Fleet, RunningEngine
     from tunewright.serve.log import Log
+    from tunewright.serve.roster import Sources
     from tunewright.serve.server import Server
 
-    choice = choose(workspace, model, source_directory=source)
     say = Log(events.say, config.log).say
+    place = Place(config.batch_size, config.queue, say)
+    maker = ENGINES.target(config.engine.name)(config.engine)
+    if isinstance(maker, Remote):
+        say(maker.sentence)
+        engine = maker.make(None, place)
+        around = serving.around(workspace, config, maker.model(workspace.project), maker.identity(), say=say)
+        Server(engine, config, around).run()
+        return
+    choice = choose(workspace, model, source_directory=source, wants=maker.wants)
     say(choice.sentence)
-    engine = TransformersEngine(choice.load, batch_size=config.batch_size, queue=config.queue, say=say)
-    Server(engine, config, serving.parts(workspace, config, choice, say=say)).run()
+
+    def make(chosen: Choice) -> RunningEngine:
+        made: RunningEngine = maker.make(chosen, place)
+        return made
+
+    at_start = tuple(dict.fromkeys([*config.models, *([config.canary.name] if config.canary else [])]))
+    follow = config.follow_promotion and source is None
+    sources = Sources(workspace, model, make, say, primary=primary, follow=follow, at_start=at_start, wants=maker.wants)
+    Server(Fleet(make(choice)), config, serving.parts(workspace, config, choice, sources, say=say)).run()
 
 
 def chat(
@@ -102,17 +129,20 @@ def _measure(
     from tunewright.serve import probe
     from tunewright.serve.app import Parts
     from tunewright.serve.choose import choose_from
-    from tunewright.serve.engine import TransformersEngine
+    from tunewright.serve.engines.http_engine import Place
     from tunewright.serve.server import Server, in_thread
     from tunewright.serve.wire import Model, now
 
-    choice = choose_from(workspace, model, quantize=quantize, train=train)
+    options = TransformersOptions() if config.engine.name == "remote" else config.engine
+    maker = ENGINES.target(options.name)(options)
+    choice = choose_from(workspace, model, quantize=quantize, train=train, wants=maker.wants)
     events.say(choice.sentence)
     rows = [Conversation.from_row(row).prompt for row in data.jsonl("test.jsonl")[:REQUESTS]]
     if not rows:
         raise ArtifactError("the test split is empty, so the server has no questions", where=str(data.path))
     local = config.model_copy(update={"host": "127.0.0.1", "port": 0, "queue": max(config.queue, REQUESTS)})
-    engine = TransformersEngine(choice.load, batch_size=local.batch_size, queue=local.queue)
+    engine = maker.make(choice, Place(local.batch_size, local.queue))
+    name = engine.name
     with in_thread(Server(engine, local, Parts(Model(id=workspace.project, created=now())), log=_no_log)) as url:
         loaded = engine.loaded
         assert loaded is not None
@@ -129,7 +159,7 @@ def _measure(
         "tokens_per_second": speed.tokens_per_second,
         "requests": speed.requests,
         "concurrency": speed.concurrency,
-        "engine": TransformersEngine.name,
+        "engine": name,
         "variant": choice.variant,
     }
 

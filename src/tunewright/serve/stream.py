@@ -10,7 +10,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from tunewright.serve import wire
-from tunewright.serve.faults import EngineFault, Expired, Interrupted
+from tunewright.serve.faults import EngineFault, Expired, Interrupted, Refused
 from tunewright.serve.reply import Reading
 from tunewright.serve.tools import CallDelta
 
@@ -61,6 +61,9 @@ def as_error(fault: EngineFault) -> wire.ApiError:
         return wire.ApiError(503, str(fault), code="service_unavailable", headers={"Retry-After": "1"})
     if isinstance(fault, Expired):
         return wire.ApiError(504, str(fault), code="deadline_exceeded")
+    if isinstance(fault, Refused):
+        after = {"Retry-After": str(fault.retry_after_s)} if fault.retry_after_s else {}
+        return wire.ApiError(fault.status, str(fault), param=fault.param, code=fault.code, headers=after)
     return wire.ApiError(500, str(fault))
 
 

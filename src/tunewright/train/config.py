@@ -10,6 +10,7 @@ from tunewright.core.config import Section
 from tunewright.core.registry import Chosen, PluginOptions
 from tunewright.train.effect_options import EffectConfig
 from tunewright.train.methods.options import METHODS, LoraOptions
+from tunewright.train.sharding.options import SHARDINGS
 
 VALIDATION_LOSS = "validation_loss"
 
@@ -30,13 +31,6 @@ class GeneratedEvaluation(Section):
     """Validation rows that are answered, drawn with the project's seed."""
     max_new_tokens: int = Field(default=32, ge=1)
     """Longest generated answer."""
-
-
-class Sharding(Section):
-    """How several GPUs share one model: DeepSpeed ZeRO."""
-
-    name: Literal["zero"] = "zero"
-    stage: Literal[1, 2, 3] = 2
 
 
 class TrainConfig(Section):
@@ -73,10 +67,23 @@ class TrainConfig(Section):
     """Tokens computed at once: what bounds the memory. A longer row is a micro-batch of its own."""
     packing: bool = True
     """Rows of a micro-batch in one sequence, each attending only to itself; off: padded rows sorted by length."""
+    kernels: Literal["auto", "plain"] = "auto"
+    """`auto`: our own norms, gated layers, attention and output loss where they are faster and proven equal (Llama-like
+    models; docs/guides/scale.md); `plain`: the library's."""
     share_prefix: bool = True
     """With packing: a start that the rows of a micro-batch share (a system turn) is computed once."""
     gradient_checkpointing: bool = False
     """Recomputes activations in the backward pass: less memory, about 16 % slower."""
+    activation_offload: bool = False
+    """Keeps activations in the machine's memory until the backward pass: less of the GPU's, slower. CUDA only."""
+    trim_memory: bool | None = None
+    """Gives freed memory back within a step (CPU): up to 40 % smaller, 5 to 30 % slower. By default with
+    gradient_checkpointing only."""
+    check_memory: bool = True
+    """Refuses a training that cannot fit, before weights are loaded, and names the nearest that does."""
+    step_down: bool = True
+    """When memory runs out all the same, goes on from the last checkpoint with less at once, step by step: smaller
+    micro-batches, checkpointing, offloading. The gradient stays the same; what was done is recorded."""
     evaluations_per_epoch: int = Field(default=2, ge=1)
     """How often the validation loss is measured and a checkpoint is written."""
     evaluate_generated: GeneratedEvaluation | None = None
@@ -87,7 +94,9 @@ class TrainConfig(Section):
     """Newest checkpoints kept while training, beside the best one; they are removed when the stage is sealed."""
     dataloader_workers: int = Field(default=0, ge=0, le=64)
     """Processes that fetch rows. Rows are in memory, so 0 is fastest; the result is the same for any number."""
-    sharding: Sharding | None = None
+    sharding: Annotated[PluginOptions, Chosen(SHARDINGS)] | None = None
+    """How several devices share the training: ddp, zero or fsdp; null trains on one. Start a process for each with
+    `tunewright train PROJECT.yaml --launch N`."""
     report_to: tuple[Literal["tensorboard", "mlflow", "wandb", "trackio"], ...] = ()
     """Trackers that transformers' Trainer reports to; none by default, nothing leaves the machine."""
 

@@ -47,9 +47,14 @@ def without_gradient(model: Any, groups: Sequence[Sequence[Example]], loss: Loss
 def no_number(what: str, step: int, rows: Sequence[Example], model: Any, levers: str) -> TrainingDiverged:
     """The error for a loss or gradient that is NaN or infinite."""
     has_good_weights = all(bool(torch.isfinite(p).all()) for p in model.parameters() if p.requires_grad)
+    return broken(what, step, rows, levers, since=step if has_good_weights else step - 1)
+
+
+def broken(what: str, step: int, rows: Sequence[Example], levers: str, *, since: int) -> TrainingDiverged:
+    """The same where it is known from which step on the weights are bad."""
     return TrainingDiverged(
         f"the {what} of step {step} is no finite number; training stopped before this step changed a weight",
-        since=step if has_good_weights else step - 1,
+        since=since,
         where=_rows(rows),
         fix=f"look at what is special about these rows, or {levers}",
     )

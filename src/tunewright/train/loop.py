@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -18,14 +18,15 @@ from tunewright.core.errors import Interrupted, ResourceError
 from tunewright.core.events import Events, say
 from tunewright.models.adapters_base import load_base
 from tunewright.models.load import load_model
-from tunewright.models.packing import ATTENTION
 from tunewright.train import checkpoint, precision
-from tunewright.train.callbacks import StopOnSignal, is_over
+from tunewright.train.callbacks import is_over
 from tunewright.train.config import TrainConfig
+from tunewright.train.memory import OutOfMemory, held_down
 from tunewright.train.method import Method
 from tunewright.train.noise import embedding_noise
 from tunewright.train.plan import StepPlan
 from tunewright.train.precision import Precision
+from tunewright.train.settle import settle
 from tunewright.train.trainer import PackedTrainer
 from tunewright.train.watch import TrainingDiverged
 
@@ -50,11 +51,14 @@ class Resume:
     is_over: bool
 
 
+NO_RESUME = Resume(None, 0, is_over=False)
+
+
 def find_resume(folder: Path, patience: int | None) -> Resume:
     """Looks for the last whole checkpoint below `folder`; removes broken ones."""
     found = checkpoint.last_whole(folder)
     if found is None:
-        return Resume(None, 0, is_over=False)
+        return NO_RESUME
     return Resume(found, checkpoint.step_of(found), is_over(checkpoint.state_of(found)["log_history"], patience))
 
 
@@ -65,9 +69,17 @@ def what_is_left(plan: StepPlan, resume: Resume) -> StepPlan:
 
 
 def prepare(
-    base: Path, config: TrainConfig, method: Method, formats: Precision, *, seed: int, trust_remote_code: bool
+    base: Path,
+    config: TrainConfig,
+    method: Method,
+    formats: Precision,
+    *,
+    seed: int,
+    trust_remote_code: bool,
+    on_cpu: bool = False,
 ) -> Any:
-    """The base with what the method trains, seeded."""
+    """The base with what the method trains, seeded. on_cpu: it need not fit a GPU, as it is divided before it is used
+    there."""
     from transformers import set_seed
 
     set_seed(seed)
@@ -75,19 +87,22 @@ def prepare(
         loaded = load_base(base, bits=method.base_bits, dtype=formats.dtype, trust_remote_code=trust_remote_code)
     else:
         loaded = load_model(base, dtype=formats.dtype, trust_remote_code=trust_remote_code)
-    if config.packing:
-        loaded.set_attn_implementation(ATTENTION)
-    loaded.config.use_cache = False
-    if config.gradient_checkpointing:
-        loaded.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        loaded.enable_input_require_grads()
+    if on_cpu:
+        loaded = loaded.to("cpu")
+    settle(loaded, config)
     model = method.prepare(loaded)
     if formats.has_masters:
         precision.raise_trained(model)
     return model
 
 
-def run(trainer: PackedTrainer, resume: Resume, stop: StopOnSignal, events: Events, config: TrainConfig) -> float:
+class Stopping(Protocol):
+    """Knows the signal that stops a training, once one has come."""
+
+    received: int | None
+
+
+def run(trainer: PackedTrainer, resume: Resume, stop: Stopping, events: Events, config: TrainConfig) -> float:
     """Trains to the end, with the best weights in the model; returns this process's seconds.
 
     Raises Interrupted after a signal, TrainingDiverged, ResourceError. A whole checkpoint survives all of them.
@@ -98,7 +113,8 @@ def run(trainer: PackedTrainer, resume: Resume, stop: StopOnSignal, events: Even
         events.write("resume", checkpoint=resume.checkpoint.name)
     start = time.monotonic()
     try:
-        with machine_faults(folder, config), embedding_noise(trainer.model, config.neftune_alpha):
+        noise = embedding_noise(trainer.model, config.neftune_alpha)
+        with machine_faults(folder, config), noise, held_down(trainer.model, config):
             trainer.train(resume_from_checkpoint=str(resume.checkpoint) if resume.checkpoint else None)
     except TrainingDiverged as error:
         checkpoint.drop_since(folder, error.since)
@@ -134,9 +150,9 @@ def machine_faults(folder: Path, config: TrainConfig) -> Iterator[None]:
     try:
         with files.disk_errors(folder):
             yield
-    except (RuntimeError, OSError, SafetensorError) as error:
-        if isinstance(error, torch.cuda.OutOfMemoryError) or _MEMORY.search(str(error)):
-            raise ResourceError(
+    except (RuntimeError, OSError, SafetensorError, MemoryError) as error:
+        if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or _MEMORY.search(str(error)):
+            raise OutOfMemory(
                 "the training does not fit into memory",
                 where="train.micro_batch_tokens",
                 fix=f"halve train.micro_batch_tokens to {config.micro_batch_tokens // 2}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tunewright.train.plan import StepPlan
 from tunewright.train.precision import Precision
 from tunewright.train.record import OBJECTIVE, objectives
 from tunewright.train.rows import shares_prefixes
+from tunewright.train.sharding.quiet import settle_deepspeed
 from tunewright.train.watch import LossWatch, evaluations_without_improvement, improvements
 from tunewright.train.worker import settle_worker
 
@@ -124,6 +125,14 @@ class PackedTrainer(Trainer):
         Raises TrainingDiverged when the loss is no number.
         """
         self.model.eval()
+        mean, measured = self._mean_validation_loss(), self._measure_answers()
+        self.log({"eval_loss": mean, **{f"eval_{found.metric}": found.value for found in measured}})
+        self.state.log_history[-1][OBJECTIVE] = [self._objective(mean, measured), mean]  # not for trackers
+        metrics = {"eval_loss": mean, OBJECTIVE: self._rank(), "scores": {m.metric: _shown(m) for m in measured}}
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _mean_validation_loss(self) -> float:
         groups = micro_batches(self._validation, max_tokens=self._settings.micro_batch_tokens)
         total = 0.0
         for group in groups:
@@ -132,13 +141,10 @@ class PackedTrainer(Trainer):
                 rows = culprits.without_number(self.model, group, self._validation_loss)
                 raise culprits.no_number("validation loss", self.state.global_step, rows, self.model, self._levers)
             total += loss
-        mean = total / sum(example.trained for example in self._validation)
-        measured = self._scores(self.model) if self._scores else []
-        self.log({"eval_loss": mean, **{f"eval_{found.metric}": found.value for found in measured}})
-        self.state.log_history[-1][OBJECTIVE] = [self._objective(mean, measured), mean]  # not for trackers
-        metrics = {"eval_loss": mean, OBJECTIVE: self._rank(), "scores": {m.metric: _shown(m) for m in measured}}
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+        return total / sum(example.trained for example in self._validation)
+
+    def _measure_answers(self) -> list[Measured]:
+        return self._scores(self.model) if self._scores else []
 
     def _rank(self) -> float:
         """One number for Trainer, which keeps the checkpoint with the lowest: below all before it where the last
@@ -183,9 +189,12 @@ def make_trainer(
     name: str = "train",
     callbacks: Sequence[TrainerCallback] = (),
     scores: GeneratedScores | None = None,
+    build: Callable[..., PackedTrainer] = PackedTrainer,
 ) -> PackedTrainer:
-    """The trainer, ready to run or to resume from a checkpoint in `folder`. name: what trackers call this run."""
-    trainer = PackedTrainer(
+    """The trainer, ready to run or to resume from a checkpoint in `folder`. name: what trackers call this run; build:
+    the class, or one that shares the work with other ranks."""
+    settle_deepspeed()
+    trainer = build(
         settings=settings,
         validation=validation,
         scores=scores,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunewright.cli import Arguments
-from tunewright.core import manifest, promoted
+from tunewright.core import manifest, named
 from tunewright.core import runs as workspace_runs
 from tunewright.core.errors import ArtifactError, ConfigError
 from tunewright.core.files import human_bytes
@@ -86,7 +86,7 @@ def _verify(arguments: Arguments, workspace: Workspace) -> int:
 def _prune(arguments: Arguments, workspace: Workspace) -> int:
     if arguments.keep is None:
         raise ConfigError("`runs prune` needs --keep N", fix="add --dry-run first to see what goes")
-    paths = workspace_runs.prunable(workspace, arguments.keep, promoted.in_use(workspace))
+    paths = workspace_runs.prunable(workspace, arguments.keep, named.in_use(workspace))
     freed = workspace_runs.freed_bytes(paths)
     dry = "--dry-run" in arguments.flags
     if not dry:

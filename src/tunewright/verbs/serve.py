@@ -1,4 +1,4 @@
-"""`serve` and what goes with a running server: `warm`, `top`, `worker`."""
+"""`serve` and what goes with a running server: `warm`, `top`, `worker`, and models by name: `add`, `remove`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ def serve(arguments: Arguments) -> int:
     """Serves until a signal, or one of the subverbs."""
     from tunewright.verbs import stages
 
-    subverbs: dict[str, Callable[[Arguments], int]] = {"warm": _warm, "top": _top, "worker": _worker}
+    subverbs: dict[str, Callable[[Arguments], int]] = {
+        "warm": _warm,
+        "top": _top,
+        "worker": _worker,
+        "add": _add,
+        "remove": _remove,
+    }
     return subverbs.get(arguments.subverb, stages.serve)(arguments)
 
 
@@ -83,3 +89,42 @@ def _worker(arguments: Arguments) -> int:
             jobs=config.jobs,
         )
     )
+
+
+def _add(arguments: Arguments) -> int:
+    """Registers a model under a name, so that a server may load it."""
+    from tunewright.core import named
+    from tunewright.serve import choose
+
+    name = _one_name(arguments, "add", "serve add NAME --from runs/PROJECT/train/0001")
+    if arguments.from_directory is None:
+        raise ConfigError("`serve add` needs --from: the artifact, or the folder of one variant")
+    opened = open_project(arguments)
+    chosen = choose.choose(
+        opened.workspace, opened.config.model, source_directory=arguments.from_directory, wants="any"
+    )
+    pointer = named.register(opened.workspace, name, chosen.artifact, chosen.variant)
+    text = (
+        f"{name}: {pointer.artifact} ({pointer.variant})\nserve it from the start with serve.models: [{name}], or load "
+        'it into a running server: POST /v1/load_lora_adapter {"lora_name": "' + name + '"}'
+    )
+    print_result(arguments, {"name": name, **pointer.model_dump()}, text)
+    return 0
+
+
+def _remove(arguments: Arguments) -> int:
+    """Forgets a name; the artifact stays, and a running server goes on with it until it is unloaded."""
+    from tunewright.core import named
+
+    name = _one_name(arguments, "remove", "serve remove NAME")
+    opened = open_project(arguments)
+    named.forget(opened.workspace, name)
+    print_result(arguments, {"name": name}, f"{name}: forgotten; its artifact was not touched")
+    return 0
+
+
+def _one_name(arguments: Arguments, verb: str, usage: str) -> str:
+    found = arguments.names()
+    if len(found) != 1:
+        raise ConfigError(f"`serve {verb}` needs one name", fix=f"tunewright {usage}")
+    return found[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tunewright import pipeline
 from tunewright.cli import Arguments
+from tunewright.core.errors import ConfigError
 from tunewright.core.events import say
 from tunewright.core.runs import Artifact
 from tunewright.pipeline import Stages
@@ -26,14 +27,36 @@ def run(arguments: Arguments) -> int:
     return 0
 
 
-def train(arguments: Arguments) -> int:
-    """The train stage."""
-    return run_stage(arguments, "train")
-
-
 def evaluate(arguments: Arguments) -> int:
-    """The evaluate stage and its table."""
+    """The evaluate stage and its table; with --chain the proof chain and its table."""
+    if "--chain" in arguments.flags:
+        return _chain(arguments)
+    if arguments.server is not None:
+        raise ConfigError("--server names the server that --chain asks", fix="add --chain")
     return run_stage(arguments, "evaluate")
+
+
+def _chain(arguments: Arguments) -> int:
+    """Every link asked the same; the table is printed before a broken link ends the verb with GateError."""
+    from tunewright.chain import stage, table
+
+    opened = open_project(arguments)
+    found = {name: opened.artifact(name) for name in ("data", "train")}
+    quantized = opened.workspace.finished("quantize")[-1:]
+    if opened.override is not None and opened.override.manifest.stage == "quantize":
+        quantized = [opened.override]
+    quantize = quantized[0] if quantized else None
+    for artifact in [*found.values(), *quantized]:
+        say(f"chain: uses {opened.workspace.relative(artifact.path)}")
+    if "--dry-run" in arguments.flags:
+        names = stage.links(opened.workspace, opened.config, quantize=quantize, **found)
+        print_result(arguments, {"links": names}, f"links: {' -> '.join(names)}")
+        return 0
+    artifact = stage.run(opened.workspace, opened.config, quantize=quantize, server=arguments.server, **found)
+    document, place = artifact.json(stage.CHAIN), opened.workspace.relative(artifact.path)
+    print_result(arguments, {"artifact": place, **document}, table.table(document))
+    stage.require(artifact, where=place)
+    return 0
 
 
 def quantize(arguments: Arguments) -> int:
@@ -54,11 +77,23 @@ def serve(arguments: Arguments) -> int:
     config = opened.config
     if "--dry-run" in arguments.flags:
         from tunewright.serve import choose
+        from tunewright.serve.engines.config import ENGINES
 
-        chosen = choose.choose(opened.workspace, config.model, source_directory=arguments.from_directory)
+        maker = ENGINES.target(config.serve.engine.name)(config.serve.engine)
+        if maker.wants == "nothing":
+            print_result(arguments, {"engine": config.serve.engine.name}, maker.sentence)
+            return 0
+        source = arguments.from_directory
+        chosen = choose.choose(opened.workspace, config.model, source_directory=source, wants=maker.wants)
         print_result(arguments, {"artifact": str(chosen.artifact.path), "variant": chosen.variant}, chosen.sentence)
         return 0
-    stage.run(opened.workspace, config.serve, model=config.model, source=arguments.from_directory)
+    stage.run(
+        opened.workspace,
+        config.serve,
+        model=config.model,
+        source=arguments.from_directory,
+        primary=config.evaluate.primary,
+    )
     return 0
 
 

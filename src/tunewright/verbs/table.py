@@ -41,14 +41,20 @@ VERBS = {
         "[PROJECT.yaml] | check FILE... | show [PROJECT.yaml] | find|purge [PROJECT.yaml] TEXT|ID",
         needs_subverb=False,
     ),
-    "train": Verb("fine-tune; continues where it was stopped", f"{_STAGES}:train"),
+    "train": Verb(
+        "fine-tune, on one device or several; continues where it was stopped",
+        "tunewright.verbs.launch:train",
+        (),
+        "[PROJECT.yaml] [--launch N] [--emit slurm|skypilot|k8s] [section.key=value ...]",
+    ),
     "evaluate": Verb("base against tuned on the test split, with gates", f"{_STAGES}:evaluate"),
     "quantize": Verb("smaller variants, each measured against 16 bits", f"{_STAGES}:quantize"),
     "serve": Verb(
-        "the OpenAI-compatible server; fill its answer cache, list frequent questions, run a worker for its jobs",
+        "the OpenAI-compatible server; fill its answer cache, list frequent questions, run a job worker, name models",
         "tunewright.verbs.serve:serve",
-        ("warm", "top", "worker"),
-        "[PROJECT.yaml] [section.key=value ...] | warm QUESTIONS.jsonl [PROJECT.yaml] | top|worker [PROJECT.yaml]",
+        ("warm", "top", "worker", "add", "remove"),
+        "[PROJECT.yaml] [section.key=value ...] | warm QUESTIONS.jsonl [PROJECT.yaml] | top|worker "
+        "| add|remove NAME [--from DIR]",
         needs_subverb=False,
     ),
     "chat": Verb("talk to the tuned model in the terminal", f"{_STAGES}:chat"),
@@ -70,6 +76,12 @@ VERBS = {
         "tunewright.verbs.advise:advise",
         (),
         "[PROJECT.yaml] [--sweep N] [--minutes N] [--write FILE] [section.key=value ...]",
+    ),
+    "plan": Verb(
+        "what a training takes in memory, disk and time, whether it fits, and what else would; loads no weight",
+        "tunewright.verbs.plan:plan",
+        (),
+        "[PROJECT.yaml] [--memory 24GB] [--devices N] [--model-config FILE] [--probe] [--price X]",
     ),
     "promote": Verb(
         "make an artifact the project's model, only if all its gates passed; take it back, prove the history",
@@ -106,9 +118,30 @@ _WITH_INPUTS = (
     "promote",
     "export",
     "advise",
+    "plan",
 )
 OPTIONS = {
     "--from": Option("use this artifact instead of the newest that passed", _WITH_INPUTS, "DIR"),
+    "--chain": Option("prove that adapter, merged model and server are the same, and measure variants", ("evaluate",)),
+    "--server": Option("with --chain: ask this running server instead of starting one", ("evaluate",), "URL"),
+    "--launch": Option(
+        "start N ranks on this machine, one a GPU, which share the training by train.sharding; with --emit: N GPUs "
+        "a machine",
+        ("train",),
+        "N",
+        is_number=True,
+    ),
+    "--emit": Option(
+        "print a job file for many machines: slurm, skypilot or k8s; nothing is started", ("train",), "slurm"
+    ),
+    "--nodes": Option("with --emit: how many machines", ("train",), "N", is_number=True),
+    "--memory": Option(
+        "plan for another machine: the memory of its GPU, or `cpu:64GB`; default: this one", ("plan",), "24GB"
+    ),
+    "--devices": Option("how many such devices; default: those of this machine", ("plan",), "N", is_number=True),
+    "--model-config": Option("plan for the model that this config.json describes", ("plan",), "FILE"),
+    "--probe": Option("train 20 steps in a scratch folder and estimate the time", ("plan",)),
+    "--price": Option("with --probe: what a device costs an hour; gives the cost", ("plan",), "2.50"),
     "--keep-going": Option("go on after a gate that did not pass", ("run",)),
     "--row": Option("`data show`: the row to show, by its id", ("data",), "ID"),
     "--split": Option("`data show`: the split to show rows of: train, validation or test", ("data",), "train"),

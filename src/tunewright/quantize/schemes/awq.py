@@ -7,21 +7,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from tunewright.core.events import Progress
 from tunewright.models.quiet import import_quietly, replaced
 from tunewright.models.tokens import Example
-from tunewright.quantize.compressor import calibration_batches, compress
+from tunewright.quantize.compressor import calibration_batches, compress, no_pinning
 from tunewright.quantize.config import AwqOptions
-from tunewright.quantize.scheme import (
-    EngineName,
-    QuantizeError,
-    group_size_for,
-    head_name,
-    inner_linears,
-    weight_counts,
-)
+from tunewright.quantize.scheme import UNPACKS, EngineName, head_name, inner_linears
+from tunewright.quantize.schemes import groups
+from tunewright.quantize.shapes import WeightShapes
 
 import_quietly("llmcompressor")
 
@@ -32,59 +25,37 @@ class Awq:
     engine: EngineName = "transformers"
     dtype = "bfloat16"
     needs_calibration = True
+    no_speed = f"{UNPACKS}; engines with INT4 kernels (vLLM) gain"
 
     def __init__(self, options: AwqOptions) -> None:
         self.options = options
         self.bits = float(options.bits)
 
-    def predicted_bytes(self, model: Any) -> int:
-        """Half a byte a weight, 2 bytes a group for its scale and half a byte for its zero; the rest in 16 bits."""
-        linears, rest = weight_counts(model)
-        group = 2.0 if self.options.symmetric else 2.5
-        return int(linears * (self.options.bits / 8 + group / self.group_size(model))) + 2 * rest
+    def check(self, folder: Path, shapes: WeightShapes) -> None:
+        """Raises QuantizeError when no group size divides the layer widths."""
+        groups.group_size(self.options, shapes.widths)
 
-    def group_size(self, model: Any) -> int:
-        """The group size that fits every layer of `model`."""
-        widths = [layer.in_features for layer in inner_linears(model).values()]
-        return group_size_for(widths, self.options.group_size)
+    def predicted_bytes(self, shapes: WeightShapes) -> int:
+        """As `groups.grouped_bytes`."""
+        return groups.grouped_bytes(self.options, shapes)
 
     def write(
         self, model: Any, tokenizer_folder: Path, target: Path, *, calibration: Sequence[Example]
     ) -> dict[str, Any]:
         """Writes compressed-tensors "pack-quantized". Raises QuantizeError without calibration rows."""
-        if not calibration:
-            raise QuantizeError("awq needs calibration rows", where="train.jsonl", fix="check the data stage's splits")
+        groups.need_rows(self.options.name, calibration)
+        from llmcompressor.modifiers.quantization import QuantizationModifier
         from llmcompressor.modifiers.transform.awq import AWQModifier
 
-        size = self.group_size(model)
-        recipe = [AWQModifier(n_grid=self.options.grid), self._rounding(size, head_name(model))]
+        size = groups.group_size(self.options, [layer.in_features for layer in inner_linears(model).values()])
+        described = {"group_0": groups.grouped_scheme(self.options, size)}
+        rounding = QuantizationModifier(config_groups=described, ignore=[head_name(model)])
         steps = 3 * int(model.config.num_hidden_layers) * self.options.grid
-        with _grid_progress(steps), _no_pinning():
-            compress(model, recipe, folder=tokenizer_folder, target=target, batches=calibration_batches(calibration))
-        tokens = sum(len(example.input_ids) for example in calibration)
-        return {"group_size": size, "calibration_rows": len(calibration), "calibration_tokens": tokens}
-
-    def _rounding(self, size: int, head: str) -> Any:
-        from compressed_tensors.quantization import QuantizationArgs, QuantizationScheme
-        from llmcompressor.modifiers.quantization import QuantizationModifier
-
-        weights = QuantizationArgs(
-            num_bits=self.options.bits, symmetric=self.options.symmetric, strategy="group", group_size=size
-        )
-        groups = {"group_0": QuantizationScheme(targets=["Linear"], weights=weights)}
-        return QuantizationModifier(config_groups=groups, ignore=[head])
-
-
-@contextmanager
-def _no_pinning() -> Iterator[None]:
-    """AWQModifier pins memory for GPU copies without asking for a GPU, and a CPU-only torch refuses."""
-    from llmcompressor.pipelines.cache import IntermediatesCache
-
-    if torch.cuda.is_available():
-        yield
-        return
-    with replaced(IntermediatesCache, "pin_memory", lambda *_: None):
-        yield
+        with _grid_progress(steps), no_pinning():
+            batches = calibration_batches(calibration)
+            recipe = [AWQModifier(n_grid=self.options.grid), rounding]
+            compress(model, recipe, folder=tokenizer_folder, target=target, batches=batches)
+        return groups.calibration_facts(size, calibration)
 
 
 class _Bar:

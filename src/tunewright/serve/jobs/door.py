@@ -76,8 +76,8 @@ def view(job: Job) -> dict[str, Any]:
 class JobsDoor:
     """Makes jobs out of requests."""
 
-    def __init__(self, store: JobStore, queue: JobQueue, engine: Engine, config: JobsConfig) -> None:
-        self.store, self._queue, self._engine, self._config = store, queue, engine, config
+    def __init__(self, store: JobStore, queue: JobQueue, config: JobsConfig) -> None:
+        self.store, self._queue, self._config = store, queue, config
 
     async def limit_of(self, request: Request) -> float | None:
         """Seconds that a worker's own request may take; None for everybody else's. Raises ApiError."""
@@ -89,13 +89,15 @@ class JobsDoor:
             raise ApiError(400, f"'{JOB_HEADER}' names no running job.", param=JOB_HEADER, code="invalid_value")
         return self._config.timeout_s
 
-    async def instead(self, request: Request, wanted: ChatRequest, question: Question) -> Response | None:
+    async def instead(
+        self, request: Request, wanted: ChatRequest, question: Question, engine: Engine
+    ) -> Response | None:
         """202 with a job for a long request that prefers it; None for one that is to be served. Raises ApiError 400
         for a long one that this server does not serve."""
         prefers = any(word.strip().lower() == ASYNC for word in ",".join(request.headers.getlist("Prefer")).split(","))
         if not prefers and self._config.long_requests == "serve":
             return None
-        size = await question.size(self._engine)
+        size = await question.size(engine)
         tokens = size.prompt + (size.new if question.exact_length else 0)
         if tokens <= self._config.longer_than_tokens:
             return None

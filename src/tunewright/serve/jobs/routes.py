@@ -20,7 +20,8 @@ def add_jobs(app: FastAPI, chat: ChatRoute) -> None:
     async def make(request: Request) -> Response:
         door = _door(chat)
         wanted, webhook = await chat.read_job(request)
-        await Question.of(wanted, chat.config.max_new_tokens).size(chat.desk.engine)
+        engine = chat.switch.find(wanted.model, "").desk.engine
+        await Question.of(wanted, chat.config.max_new_tokens).size(engine)
         return await door.make(request, wanted, webhook)
 
     @app.get("/v1/jobs/{job_id}")

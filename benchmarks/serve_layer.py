@@ -1,0 +1,124 @@
+"""What our HTTP layer costs: the same llama.cpp asked directly and through our server, alternating, median.
+
+    python benchmarks/serve_layer.py [--model builtin:smollm2-135m] [--mixture Q4_0] [--rounds 5] [--threads 0]
+
+Both sides get the same chat requests (8 at the same time, streamed, greedy, each question new, so that no prompt is
+cached) from the same client, at the same process: directly at llama.cpp's own /v1/chat/completions, and at ours, which
+renders the prompt, checks it, and asks llama.cpp's /completion. Q4_0 is the fastest format, so the layer's share is
+largest there. Prints a line a round; the last line is JSON. Asserts nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from tunewright.core.chat import Message
+from tunewright.core.machine import describe
+from tunewright.models import source
+from tunewright.models.config import ModelConfig
+from tunewright.models.load import load_model
+from tunewright.models.tokens import ChatTokenizer
+from tunewright.quantize import gguf_file
+from tunewright.quantize.gguf_tokenizer import read_tokenizer
+from tunewright.quantize.gguf_types import Layout
+from tunewright.quantize.llama_server import build_name
+from tunewright.serve import probe
+from tunewright.serve.app import Parts
+from tunewright.serve.choose import Files
+from tunewright.serve.config import ServeConfig
+from tunewright.serve.engines.config import LlamaCppOptions
+from tunewright.serve.engines.http_engine import Place, UpstreamEngine
+from tunewright.serve.engines.llama_cpp import LlamaUpstream
+from tunewright.serve.server import Server, in_thread
+from tunewright.serve.wire import Model
+
+TOPICS = ("the sea", "a long road", "winter", "old trees", "a small town", "the moon", "bread", "a quiet river")
+CONTEXT = 1024
+
+
+def written(path: str, mixture: str, folder: Path) -> Files:
+    """The model as a GGUF file, with its tokenizer."""
+    base = source.resolve(ModelConfig(path=path), Path())
+    model = load_model(base, dtype=torch.float32)
+    layout = Layout(mixture, int(model.config.num_hidden_layers), bool(model.config.tie_word_embeddings))
+    target = folder / "model.gguf"
+    tokenizer = read_tokenizer(base, vocabulary=model.config.vocab_size)
+    gguf_file.write_gguf(model, tokenizer, base, target, layout=layout, name=base.name)
+    return Files(base, ChatTokenizer.load(base), target)
+
+
+def speed(target: probe.Target, number: int) -> float:
+    """New tokens a second of eight answers at the same time; `number` makes their questions new."""
+    asked = [[Message(role="user", content=f"({number}) Tell me a long story about {topic}.")] for topic in TOPICS]
+    started = time.perf_counter()
+    with ThreadPoolExecutor(len(asked)) as pool:
+        answers = list(pool.map(lambda messages: probe.ask(target, messages), asked))
+    return sum(answer.completion_tokens for answer in answers) / (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Every round asks both ways, in alternating order."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="builtin:smollm2-135m")
+    parser.add_argument("--mixture", default="Q4_0", choices=["Q4_0", "Q8_0", "BF16"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=0, help="of llama.cpp; fewer than cores on a busy machine")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as place:
+        files = written(given.model, given.mixture, Path(place))
+        upstream = LlamaUpstream(
+            lambda: files, LlamaCppOptions(context=CONTEXT, threads=given.threads), slots=len(TOPICS)
+        )
+        engine = UpstreamEngine(upstream, Place(len(TOPICS), len(TOPICS)))
+        server = Server(engine, ServeConfig(port=0), Parts(Model(id="bench", created=1)), log=lambda _: None)
+        with in_thread(server) as url:
+            address = upstream.child.address
+            sides = {
+                "direct": probe.Target(address.url, "bench", address.key, given.new_tokens),
+                "ours": probe.Target(url, "bench", None, given.new_tokens),
+            }
+            rounds = measured(sides, given.rounds)
+    ratios = [found["ours"] / found["direct"] for found in rounds]
+    summary = {
+        "layer_vs_llama_server": round(statistics.median(ratios), 3),
+        "range": [round(min(ratios), 3), round(max(ratios), 3)],
+        "direct_tokens_per_second": round(statistics.median(found["direct"] for found in rounds), 1),
+        "ours_tokens_per_second": round(statistics.median(found["ours"] for found in rounds), 1),
+        "rounds": len(rounds),
+        "new_tokens": given.new_tokens,
+        "concurrency": len(TOPICS),
+        "threads": given.threads,
+        "model": given.model,
+        "mixture": given.mixture,
+        "build": build_name(),
+        "machine": describe().model_dump(),
+    }
+    print(json.dumps(summary))
+
+
+def measured(sides: dict[str, probe.Target], rounds: int) -> list[dict[str, float]]:
+    """Tokens a second of each side in each round, after one of each that is not counted."""
+    found: list[dict[str, float]] = []
+    for number in range(-1, rounds):
+        order = list(sides.items()) if number % 2 else list(sides.items())[::-1]
+        speeds = {name: speed(target, 2 * number + place) for place, (name, target) in enumerate(order)}
+        if number >= 0:
+            found.append(speeds)
+            print(
+                f"round {number + 1}: " + ", ".join(f"{name} {value:.1f} tokens/s" for name, value in speeds.items()),
+                flush=True,
+            )
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""RMSNorm and the gated activation of Llama-like models for training: fewer passes, less kept for the backward pass.
+
+transformers' RMSNorm keeps three fp32 copies of its input for the backward pass; here the input alone is kept, and the
+fp32 numbers live for a few rows at a time. The gated activation keeps gate and up, not their product's parts. Equality:
+tests/models/kernels/test_fused.py; memory and time: docs/results.md. Switch: `train.kernels: plain`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from tunewright.models.kernels.decoder import FAMILIES
+
+_GATED = ("gate_proj", "up_proj", "down_proj")
+ROWS = 256
+"""Rows whose fp32 numbers are there at once: they stay in the processor's cache."""
+
+
+def fuse(model: Any) -> int:
+    """Gives the norms and gated layers of a Llama-like model their fused forms, in place; returns how many. Weights,
+    names and what is saved stay as they are."""
+    if model.config.model_type not in FAMILIES or model.config.hidden_act != "silu":
+        return 0
+    fused = 0
+    for module in model.modules():
+        kind: Any = type(module)
+        if hasattr(module, "variance_epsilon") and kind.__name__.endswith("RMSNorm"):
+            module.__class__ = _with(_Norm, kind)
+        elif kind.__name__.endswith("MLP") and all(hasattr(module, name) for name in _GATED):
+            module.__class__ = _with(_Gated, kind)
+        else:
+            continue
+        fused += 1
+    return fused
+
+
+@cache
+def _with(form: type, kind: type) -> type:
+    """A class of the same name that computes as `form` does."""
+    return type(kind.__name__, (form, kind), {})
+
+
+class _Norm:
+    weight: Tensor
+    variance_epsilon: float
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        found: Tensor = _RmsNorm.apply(hidden_states, self.weight, self.variance_epsilon)  # type: ignore[no-untyped-call]
+        return found
+
+
+class _Gated:
+    gate_proj: Any
+    up_proj: Any
+    down_proj: Any
+
+    def forward(self, x: Tensor) -> Tensor:
+        product = _SiluProduct.apply(self.gate_proj(x), self.up_proj(x))  # type: ignore[no-untyped-call]
+        down: Tensor = self.down_proj(product)
+        return down
+
+
+class _RmsNorm(torch.autograd.Function):
+    """weight * (x / rms(x)), as transformers rounds it: the quotient in fp32, rounded, then times the weight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        rows, output = x.reshape(-1, x.shape[-1]), torch.empty_like(x)
+        scales = torch.empty(len(rows), 1, dtype=torch.float32, device=x.device)
+        for part, made, scale in zip(*(_parts(t) for t in (rows, output.view(rows.shape), scales)), strict=True):
+            wide = part.to(torch.float32, copy=True)
+            scale.copy_(torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon))
+            torch.mul(wide.mul_(scale).to(x.dtype), weight, out=made)
+        ctx.save_for_backward(x, weight, scales)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, weight, scales = ctx.saved_tensors
+        rows, above = x.reshape(-1, x.shape[-1]), gradients[0].reshape(-1, x.shape[-1])
+        to_x = torch.empty_like(x)
+        to_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        together = zip(*(_parts(t) for t in (rows, above, scales, to_x.view(rows.shape))), strict=True)
+        for part, gradient, scale, made in together:
+            unit, wide = part.float() * scale, gradient.to(torch.float32, copy=True)
+            if to_weight is not None:
+                to_weight += (wide * unit).sum(0)
+            wide.mul_(weight)
+            along = (wide * unit).mean(-1, keepdim=True)
+            made.copy_(wide.addcmul_(unit, along, value=-1).mul_(scale))
+        return to_x, None if to_weight is None else to_weight.to(weight.dtype), None
+
+
+class _SiluProduct(torch.autograd.Function):
+    """silu(gate) * up."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return functional.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        (above,) = gradients
+        to_gate = torch.ops.aten.silu_backward(above * up, gate)
+        return to_gate, functional.silu(gate).mul_(above)
+
+
+def _parts(rows: Tensor) -> tuple[Tensor, ...]:
+    return tuple(torch.split(rows, ROWS))

@@ -1,0 +1,87 @@
+"""Cross entropy of a frozen output layer in pieces: the logits of all trained positions are never there at once.
+
+The target's vocabulary is 102,400: logits in fp32 and their gradient for 2,000 positions are 1.6 GB. Each piece's loss
+and its gradient to the hidden states are computed together in the forward pass (as Liger does, arXiv 2410.10989), so
+nothing is computed twice. Equality: tests/models/kernels/test_head_loss.py. Switch: `train.kernels: plain`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+POSITIONS = 128
+"""Positions whose logits are there at once."""
+
+
+class CutHead(nn.Linear):
+    """An output layer that can be left out of the model's forward pass, which then gives hidden states for logits:
+    whatever is wrapped around the model need not know."""
+
+    is_left_out = False
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Logits, or `input` itself while it is left out."""
+        return input if self.is_left_out else super().forward(input)
+
+    @contextmanager
+    def left_out(self) -> Iterator[None]:
+        """Inside, the model's logits are hidden states."""
+        self.is_left_out = True
+        try:
+            yield
+        finally:
+            self.is_left_out = False
+
+
+def cut_head(model: Any) -> None:
+    """Makes the output layer of `model` one that can be left out, where it is a plain one; weights stay the same."""
+    head = model.get_output_embeddings()
+    if type(head) is nn.Linear and head.bias is None:
+        head.__class__ = CutHead
+
+
+def frozen_head(model: Any) -> CutHead | None:
+    """The output layer of `model`, where it can be left out and is not trained."""
+    inner = getattr(model, "module", model)
+    find = getattr(inner, "get_output_embeddings", None)
+    head = find() if find is not None else None
+    return head if isinstance(head, CutHead) and not head.weight.requires_grad else None
+
+
+def head_loss(hidden: Tensor, head: nn.Linear, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Sum of cross entropy in nats over positions. hidden: [n, d]; targets: [n]; scalar, float32."""
+    found: Tensor = _HeadLoss.apply(hidden, head.weight, targets, label_smoothing)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _HeadLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        to_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        for start in range(0, len(hidden), POSITIONS):
+            rows = slice(start, start + POSITIONS)
+            logits = functional.linear(hidden[rows], weight)
+            wanted = targets[rows]
+            logprobs = torch.log_softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
+            chosen = logprobs.gather(1, wanted[:, None])
+            total += ((smoothing - 1) * chosen.sum() - smoothing * logprobs.mean(-1).sum()).float()
+            if to_hidden is not None:
+                gradient = logprobs.exp_()
+                gradient -= smoothing / weight.shape[0]
+                gradient.scatter_add_(1, wanted[:, None], torch.full_like(chosen, smoothing - 1))
+                to_hidden[rows] = gradient.to(hidden.dtype) @ weight
+        if to_hidden is not None:
+            ctx.save_for_backward(to_hidden)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        (to_hidden,) = ctx.saved_tensors
+        return to_hidden * gradients[0].to(to_hidden.dtype), None, None, None

@@ -1,0 +1,72 @@
+"""Attention as products against torch's own, in fp64; in bf16 both against fp64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from tunewright.models.kernels import attention
+from tunewright.models.kernels.attention import block_attention
+
+SHAPES = [(1, 1), (5, 5), (5, 12), (70, 70), (70, 100), (64, 64), (33, 90)]
+
+
+def drawn(queries: int, keys: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(queries * 1000 + keys)
+    shapes = [(6, queries, 16), (2, keys, 16), (2, keys, 16), (6, queries, 16)]
+    return [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
+
+
+def plain(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    queries, keys = query.shape[1], key.shape[1]
+    mask = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+    key, value = (states.repeat_interleave(3, 0) for states in (key, value))
+    return scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=mask, scale=scale)[0]
+
+
+def results(function: object, inputs: list[Tensor]) -> list[Tensor]:
+    """The output and the three gradients."""
+    *states, above = inputs
+    leaves = [state.clone().requires_grad_() for state in states]
+    output = function(*leaves, 0.3)  # type: ignore[operator]
+    output.backward(above)
+    return [output.detach(), *(leaf.grad for leaf in leaves if leaf.grad is not None)]
+
+
+@pytest.mark.parametrize(("queries", "keys"), SHAPES)
+@pytest.mark.parametrize("block", [1, 32, 256])
+def test_output_and_gradients_are_torchs(queries: int, keys: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "BLOCK", block)
+    inputs = drawn(queries, keys)
+    found, expected = results(block_attention, inputs), results(plain, inputs)
+    assert len(found) == 4
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-12)
+
+
+def test_16_bits_are_nearly_as_close_to_fp64_as_torchs() -> None:
+    """torch keeps scores in fp32, the products round them to 16 bits, as transformers' eager attention does."""
+    exact = results(plain, drawn(70, 100))
+    for ours, theirs, true in zip(
+        results(block_attention, drawn(70, 100, torch.bfloat16)),
+        results(plain, drawn(70, 100, torch.bfloat16)),
+        exact,
+        strict=True,
+    ):
+        error, known = ((found.double() - true).norm() / true.norm() for found in (ours, theirs))
+        assert error < max(2.5 * known, 0.01), (float(error), float(known))
+
+
+def test_nothing_but_the_states_is_kept_for_the_backward_pass() -> None:
+    kept: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor.numel())
+        return tensor
+
+    query, key, value, _ = drawn(200, 200)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        block_attention(query.requires_grad_(), key.requires_grad_(), value, 0.3)
+    assert sum(kept) == query.numel() + key.numel() + value.numel()
