@@ -17,7 +17,6 @@ from tunewright.plan.guide import claims
 from tunewright.plan.job import config_file, job_of
 from tunewright.plan.make import Asked, Plan, make
 from tunewright.train.config import TrainConfig
-from tunewright.train.footprint.predict import Walks
 from tunewright.train.methods.options import FullOptions
 
 GB = 10**9
@@ -83,14 +82,13 @@ def test_the_cheapest_that_fits_keeps_the_method_and_computes_least(seven: Plan)
 def test_more_devices_and_less_memory_change_the_choice(seven: Plan) -> None:
     smaller = [one for one in seven.found if one.keeps and one.need.bytes > 12 * GB]
     place = Target("a GPU", "cuda", 12 * GB, 1, 0, is_here=False)
-    walks = Walks(seven.job.config)
-    found = alternatives(seven.job, place, walks)
+    found = alternatives(seven.job, place, seven.walks)
     assert smaller and all(not one.fits for one in found if one.need.bytes > 12 * GB)
     best = cheapest(found)
     assert best is not None and best.name == "lora on a base in 8 bits, checkpointing", (
         "as much work as 4 bits, nearer to 16"
     )
-    assert cheapest(alternatives(seven.job, Target("a GPU", "cuda", 2 * GB, 1, 0, is_here=False), walks)) is None
+    assert cheapest(alternatives(seven.job, Target("a GPU", "cuda", 2 * GB, 1, 0, is_here=False), seven.walks)) is None
 
 
 def test_the_text_shows_every_part(seven: Plan) -> None:

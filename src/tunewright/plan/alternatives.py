@@ -49,10 +49,8 @@ class Alternative:
     fits: bool
 
 
-def alternatives(job: Job, target: Target, walks: Walks | None = None) -> list[Alternative]:
-    """As written first; then how it is computed, how it is shared, and the other methods. walks: of the job's model,
-    where some are known already."""
-    walks = walks or Walks(job.config)
+def alternatives(job: Job, target: Target, walks: Walks) -> list[Alternative]:
+    """As written first; then how it is computed, how it is shared, and the other methods. walks: of the job's model."""
     split = split_of(job.settings.sharding, target.devices if job.settings.sharding else 1)
     measure = partial(_measured, (job, target, walks))
     found = [measure(AS_WRITTEN, "", job.settings, split)]

@@ -16,6 +16,7 @@ from tunewright.plan.guide import Claim, claims
 from tunewright.plan.job import Job, job_of
 from tunewright.plan.probe import Probe, probe
 from tunewright.project import ProjectConfig
+from tunewright.train.footprint.predict import Walks
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Plan:
-    """best: the cheapest alternative that fits; None where none does."""
+    """best: the cheapest alternative that fits; None where none does. walks: of the model, for more alternatives."""
 
     job: Job
     target: Target
@@ -41,6 +42,7 @@ class Plan:
     claims: list[Claim]
     probe: Probe | None
     price: float | None
+    walks: Walks
 
     @property
     def written(self) -> Alternative:
@@ -116,9 +118,10 @@ def make(project: ProjectConfig | None, workspace: Workspace | None, data: Artif
         raise ConfigError("--probe trains the project's own model", fix="leave --model-config out")
     job = job_of(project, workspace, data, model_config=asked.model_config)
     place = target(asked.memory, asked.devices)
-    found = alternatives(job, place)
+    walks = Walks(job.config)
+    found = alternatives(job, place, walks)
     best = cheapest(found)
     measured = probe(project, job) if asked.probe and project else None
     chosen: Sequence[Alternative] = [best] if best else found
     disk = disk_of(project, chosen[0] if not found[0].fits else found[0])
-    return Plan(job, place, found, best, disk, claims(found), measured, asked.price)
+    return Plan(job, place, found, best, disk, claims(found), measured, asked.price, walks)

@@ -32,8 +32,8 @@ from tunewright.train.methods.options import LoraOptions
 from tunewright.train.precision import Precision
 from tunewright.train.rows import shares_prefixes
 
-EVERY_LAYERS = 8
-"""Free memory is given back before every so many layers: as small as before every third, and quicker."""
+EVERY_LAYERS = 4
+"""Free memory is given back before every so many layers: as small as before each, and quicker."""
 SMALLEST = 256
 """Tokens below which a smaller micro-batch saves little beside weights and libraries."""
 UNSURE = 0.9
