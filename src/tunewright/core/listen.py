@@ -55,3 +55,10 @@ def url(host: str, port: int) -> str:
 def local_url(host: str, port: int) -> str:
     """The URL of a server that listens on `host`, for a program on the same machine."""
     return url(EVERYWHERE.get(host, host), port)
+
+
+def free_port() -> int:
+    """A TCP port of loopback that nobody uses now; another program may take it before the caller does."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK[0], 0))
+        return int(probe.getsockname()[1])

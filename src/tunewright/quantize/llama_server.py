@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import Any, Protocol
 import torch
 
 from tunewright.core.errors import MissingExtraError, ResourceError
+from tunewright.core.listen import free_port
 from tunewright.quantize.scheme import QuantizeError
 
 START_S = 300.0
@@ -146,7 +146,7 @@ class Subprocess:
     """`llama-server` on a free loopback port, with a key that only the child's environment holds."""
 
     def __init__(self, program: str, path: Path, context: int, slots: int) -> None:
-        port, key = _free_port(), secrets.token_hex(16)
+        port, key = free_port(), secrets.token_hex(16)
         self.address = Address(f"http://127.0.0.1:{port}", key)
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (lives as long as the child)
         words = [program, "--model", str(path), "--host", "127.0.0.1", "--port", str(port)]
@@ -205,12 +205,6 @@ def _does_not_load(path: Path, log: str) -> QuantizeError:
     lines = _reasons(log)
     reason = lines[0].split(" E ")[-1].strip() if lines else "it gave no reason"
     return QuantizeError(f"llama.cpp cannot load this file: {reason}", where=str(path), fix="delete it and run again")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -23,7 +23,7 @@ MODEL = ModelConfig(path="builtin:tiny", dtype="float32")
 IDS = torch.tensor([[257, *range(60, 90), 258]])
 
 
-def train(root: Path, **method: Any) -> Any:
+def train(root: Path, model: ModelConfig = MODEL, **method: Any) -> Any:
     workspace = kit.workspace_at(root)
     settings = {
         "method": method,
@@ -32,7 +32,7 @@ def train(root: Path, **method: Any) -> Any:
         "rows_per_step": 4,
         "evaluations_per_epoch": 1,
     }
-    return run(workspace, TrainConfig.model_validate(settings), model=MODEL, seed=1, data=kit.data_artifact(workspace))
+    return run(workspace, TrainConfig.model_validate(settings), model=model, seed=1, data=kit.data_artifact(workspace))
 
 
 def questions(tokenizer: ChatTokenizer) -> list[Example]:
@@ -65,6 +65,18 @@ def test_what_is_sealed_opens_and_has_learned(tmp_path: Path, name: str) -> None
         with pytest.raises(ArtifactError, match=f"'{name}' trains no change of a weight") as error:
             tuned.prove_merges(artifact)
         assert "train with lora or ia3" in error.value.fix
+
+
+@pytest.mark.parametrize("name", METHODS.entries)
+def test_each_method_learns_in_16_bits(tmp_path: Path, name: str) -> None:
+    """Which weights are kept in float32 differs between methods, and so does where the two formats meet."""
+    model = ModelConfig(path="builtin:tiny", dtype="bfloat16")
+    artifact = train(tmp_path, model, name=name)
+    folder = source.resolve(model, tmp_path)
+    rows = questions(ChatTokenizer.load(folder))
+    before, _ = mean_loss(load_model(folder, dtype=torch.bfloat16), rows)
+    after, _ = mean_loss(tuned.open_tuned(artifact, model, folder, dtype=torch.bfloat16), rows)
+    assert after < before - 0.01
 
 
 def test_the_best_checkpoint_of_a_projected_prefix_comes_back(tmp_path: Path) -> None:

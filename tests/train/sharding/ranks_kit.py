@@ -8,7 +8,6 @@ import gc
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from train_kit import data_artifact, interrupting_exam, workspace_at
 
 from tunewright.core.errors import Interrupted, TunewrightError
+from tunewright.core.listen import free_port
 from tunewright.core.runs import Artifact
 from tunewright.models.config import ModelConfig
 from tunewright.train import stage
@@ -79,7 +79,7 @@ def _main(root: Path) -> None:
     _load_everything()
     results = []
     for number, episode in enumerate(json.loads((root / "episodes.json").read_text())):
-        port = _free_port()
+        port = free_port()
         logs = [root / f"said_{number}_{rank}.txt" for rank in range(RANKS)]
         started = [_fork(root, episode["cases"], rank, port, logs[rank]) for rank in range(RANKS)]
         if "kill" in episode:
@@ -147,12 +147,6 @@ def _wait_for(path: Path) -> None:
     while not path.exists():
         assert time.monotonic() < deadline, path
         time.sleep(0.005)
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -55,7 +55,11 @@ def frozen_head(model: Any) -> CutHead | None:
 
 
 def head_loss(hidden: Tensor, head: nn.Linear, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Sum of cross entropy in nats over positions. hidden: [n, d]; targets: [n]; scalar, float32."""
+    """Sum of cross entropy in nats over positions. hidden: [n, d]; targets: [n]; scalar, float32.
+
+    `hidden` may be wider than the weight: a forward pass under autocast gives float32. Logits are multiplied in the
+    weight's format, as autocast would.
+    """
     found: Tensor = _HeadLoss.apply(hidden, head.weight, targets, label_smoothing)  # type: ignore[no-untyped-call]
     return found
 
@@ -67,7 +71,7 @@ class _HeadLoss(torch.autograd.Function):
         to_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         for start in range(0, len(hidden), POSITIONS):
             rows = slice(start, start + POSITIONS)
-            logits = functional.linear(hidden[rows], weight)
+            logits = functional.linear(hidden[rows].to(weight.dtype), weight)
             wanted = targets[rows]
             logprobs = torch.log_softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
             chosen = logprobs.gather(1, wanted[:, None])
@@ -76,7 +80,7 @@ class _HeadLoss(torch.autograd.Function):
                 gradient = logprobs.exp_()
                 gradient -= smoothing / weight.shape[0]
                 gradient.scatter_add_(1, wanted[:, None], torch.full_like(chosen, smoothing - 1))
-                to_hidden[rows] = gradient.to(hidden.dtype) @ weight
+                to_hidden[rows] = gradient.to(weight.dtype) @ weight
         if to_hidden is not None:
             ctx.save_for_backward(to_hidden)
         return total

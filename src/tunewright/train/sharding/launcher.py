@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,6 +18,7 @@ from types import FrameType
 from typing import IO
 
 from tunewright.core.errors import ResourceError
+from tunewright.core.listen import free_port
 from tunewright.train.worker import die_with_parent
 
 GRACE_S = 20.0
@@ -55,7 +55,7 @@ def launch(command: Sequence[str], ranks: int, *, environment: Mapping[str, str]
         started: list[Rank] = []
         stack.callback(lambda: _kill(started))
         stack.enter_context(_forwarding(started))
-        port = _free_port()
+        port = free_port()
         for number in range(ranks):
             variables = variables_of(number, ranks, port) | {"OMP_NUM_THREADS": str(max(1, cores // ranks))}
             said = stack.enter_context(tempfile.TemporaryFile()) if number else None
@@ -141,12 +141,6 @@ def _kill(started: Sequence[Rank]) -> None:
         if rank.process.poll() is None:
             rank.process.kill()
             rank.process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def cores_of_this_machine() -> int:
