@@ -28,6 +28,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if kind.startswith("ours"):
             seconds, losses = ours(rows, Path(scratch), share_prefix=kind == "ours")
+        elif kind == "llamafactory":
+            import train_llamafactory
+
+            seconds, losses = train_llamafactory.train(rows, micro, Path(scratch))
         else:
             seconds, losses = rival(kind, rows, micro, Path(scratch))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -145,6 +149,8 @@ def timed(trainer: Any) -> tuple[float, list[float]]:
 
 def model_folder() -> str:
     """Where the built-in model lies, fetched by an earlier run of tunewright's own."""
+    if given := os.environ.get("BENCHMARK_MODEL"):
+        return given
     from tunewright.models import source
     from tunewright.models.config import ModelConfig
 

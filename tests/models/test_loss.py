@@ -119,11 +119,11 @@ def test_an_evaluation_before_it_does_not_break_the_training(model: Any) -> None
 def test_the_switch_takes_torchs_attention(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model(tiny, dtype=torch.bfloat16)
     used: list[int] = []
-    products = packing.block_attention
-    monkeypatch.setattr(packing, "block_attention", lambda *states: (used.append(1), products(*states))[1])
+    products = packing.packed_attention
+    monkeypatch.setattr(packing, "packed_attention", lambda *states: (used.append(1), products(*states))[1])
     losses = {}
     for name in (packing.ATTENTION, packing.ATTENTION_SDPA):
         model.set_attn_implementation(name)
         losses[name] = float(packed_loss(model, examples()))
-        assert len(used) == 2 * len(examples()), "once a row in each of two layers, and not with the switch"
+        assert len(used) == 2, "once in each of two layers, and not with the switch"
     assert losses[packing.ATTENTION] == pytest.approx(losses[packing.ATTENTION_SDPA], rel=1e-3)

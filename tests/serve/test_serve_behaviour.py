@@ -109,13 +109,6 @@ def test_other_endpoints_of_openai_are_refused_by_name(url, path, word):
         client.embeddings.create(model=kit.MODEL, input="Hi")
 
 
-def test_a_json_schema_is_refused_not_ignored(url):
-    schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
-    response = post(url, {"response_format": schema})
-    assert code(response) == (400, "unsupported_parameter")
-    assert response.json()["error"]["param"] == "response_format"
-
-
 def test_headers_over_the_limit_are_refused_and_the_server_goes_on(url):
     place = urlsplit(url)
     with socket.create_connection((place.hostname, place.port), 10) as raw:

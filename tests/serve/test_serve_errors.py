@@ -18,6 +18,7 @@ GOOD = {"model": kit.MODEL, "messages": kit.HELLO, "max_tokens": 2}
 TOOL = {"type": "function", "function": {"name": "f"}}
 CALL = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 BAD = {"name": "f", "arguments": "[1]"}
+NAMED = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
 
 
@@ -45,8 +46,11 @@ def envelope(response: httpx.Response, status: int) -> dict:
 @pytest.mark.parametrize(
     ("change", "param"),
     [
-        ({"n": 2}, "n"),
+        ({"n": 0}, "n"),
+        ({"n": 9}, "n"),
         ({"n": True}, "n"),
+        ({"n": 2, "temperature": 0}, "n"),
+        ({"n": 2, "temperature": 0.001}, "n"),
         ({"tools": [TOOL]}, "tools"),
         ({"tool_choice": "auto"}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
@@ -71,9 +75,28 @@ def envelope(response: httpx.Response, status: int) -> dict:
         ),
         ({"messages": [*kit.HELLO, {"role": "assistant", "tool_calls": [CALL]}]}, "messages[1].tool_calls"),
         ({"functions": [{"name": "f"}]}, "functions"),
-        ({"response_format": {"type": "json_object"}}, "response_format"),
-        ({"logprobs": True}, "logprobs"),
+        ({"response_format": "json"}, "response_format"),
+        ({"response_format": {}}, "response_format.type"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"response_format": {"type": "json_object", "strict": True}}, "response_format.strict"),
+        ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": NAMED | {"json_schema": {"name": "a"}}}, "response_format.json_schema.schema"),
+        ({"response_format": NAMED | {"json_schema": {"schema": {}}}}, "response_format.json_schema.name"),
+        (
+            {"response_format": NAMED | {"json_schema": {"name": "a b", "schema": {}}}},
+            "response_format.json_schema.name",
+        ),
+        (
+            {"response_format": NAMED | {"json_schema": {"name": "a", "schema": []}}},
+            "response_format.json_schema.schema",
+        ),
+        ({"response_format": NAMED, "tools": [TOOL]}, "response_format"),
+        ({"response_format": NAMED, "stop": "}"}, "stop"),
+        ({"logprobs": 5}, "logprobs"),
         ({"top_logprobs": 2}, "top_logprobs"),
+        ({"logprobs": False, "top_logprobs": 0}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": -1}, "top_logprobs"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"presence_penalty": 0.5}, "presence_penalty"),
         ({"frequency_penalty": -1}, "frequency_penalty"),

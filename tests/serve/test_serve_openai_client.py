@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import httpx
 import openai
+import pydantic
 import pytest
 import serving_kit as kit
 
@@ -123,6 +126,42 @@ def test_an_earlier_answer_can_be_sent_back_as_it_came(client):
     messages = [*kit.HELLO, first.model_dump(), *kit.HELLO]
     answer = client.chat.completions.create(model=kit.MODEL, messages=messages, max_completion_tokens=4)
     assert answer.usage.completion_tokens == 4
+
+
+def test_log_probabilities_choices_and_a_schema_by_the_official_client(client, loaded):
+    """One call with all three; whole and streamed say the same, and the client reads them as its own types."""
+    pytest.importorskip("llguidance")
+    schema = {"type": "object", "properties": {"城市": {"enum": ["上海", "北京"]}}, "required": ["城市"]}
+    schema["additionalProperties"] = False
+    form = {"type": "json_schema", "json_schema": {"name": "place", "schema": schema, "strict": True}}
+    options = {"logprobs": True, "top_logprobs": 2, "n": 3, "seed": 5, "max_tokens": 60, "response_format": form}
+    answer = asked(client, "Where? JSON", **options)
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    for choice in answer.choices:
+        assert json.loads(choice.message.content)["城市"] in ("上海", "北京")
+        entries = choice.logprobs.content
+        assert b"".join(bytes(entry.bytes) for entry in entries).decode() == choice.message.content
+        assert all(len(entry.top_logprobs) == 2 and entry.logprob <= 0 for entry in entries)
+    said = {0: "", 1: "", 2: ""}
+    for chunk in asked(client, "Where? JSON", stream=True, **options):
+        said[chunk.choices[0].index] += chunk.choices[0].delta.content or ""
+    assert list(said.values()) == [choice.message.content for choice in answer.choices]
+
+
+def test_an_answer_is_parsed_into_the_clients_own_model(client):
+    """`parse` makes the schema from a pydantic model and reads the answer back."""
+    pytest.importorskip("llguidance")
+
+    class Order(pydantic.BaseModel):
+        kind: Literal["card", "fee"]
+        count: Literal[1, 2, 3]
+
+    messages = [{"role": "user", "content": "Order?"}]
+    done = client.chat.completions.parse(
+        model=kit.MODEL, messages=messages, response_format=Order, max_tokens=200, seed=1
+    )
+    found = done.choices[0].message.parsed
+    assert isinstance(found, Order) and found.model_dump_json()
 
 
 def test_models_are_listed_and_found(client):

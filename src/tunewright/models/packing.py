@@ -20,7 +20,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from tunewright.models.kernels.attention import block_attention
+from tunewright.models.kernels.attention import Part, packed_attention
 from tunewright.models.tokens import IGNORED, Example
 
 ATTENTION = "tunewright_packed"
@@ -168,28 +168,26 @@ def attend(
     where they are faster. The signature is transformers' attention interface."""
     assert segments, "packed attention needs the segments"
     front = key.shape[2] - query.shape[2]
-    by_products = products and dropout == 0 and query.dtype in _16_BIT and query.device.type == "cpu"
+    parts = [_part(segment, front) for segment in segments]
+    if products and dropout == 0 and query.dtype in _16_BIT and query.device.type == "cpu":
+        return packed_attention(query[0], key[0], value[0], parts, scaling or query.shape[-1] ** -0.5)[None], None
     settings: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
-    parts = []
-    for segment in segments:
-        length, shared = segment.end - segment.start, segment.prefix_end - segment.prefix_start
-        own = slice(front + segment.start, front + segment.end)
-        prefix = slice(front + segment.prefix_start, front + segment.prefix_end)
-        before = [part for part in (slice(front), prefix) if part.stop > (part.start or 0)]
-        keys, values = (
-            torch.cat([states[:, :, part] for part in (*before, own)], 2) if before else states[:, :, own]
-            for states in (key, value)
-        )
-        if by_products:
-            states = query[0, :, segment.start : segment.end], keys[0], values[0]
-            parts.append(block_attention(*states, scaling or query.shape[-1] ** -0.5)[None])
-            continue
-        seen = front + shared
+    found = []
+    for own, places in parts:
+        keys, values = (torch.cat([states[:, :, place] for place in places], 2) for states in (key, value))
+        seen, length = keys.shape[2] - (own.stop - own.start), own.stop - own.start
         settings["is_causal"] = not seen
         settings["attn_mask"] = _after_prefix(seen, length, query.device) if seen else None
-        queries = query[:, :, segment.start : segment.end]
-        parts.append(scaled_dot_product_attention(queries, keys, values, **settings))
-    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+        found.append(scaled_dot_product_attention(query[:, :, own], keys, values, **settings))
+    return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _part(segment: Segment, front: int) -> Part:
+    """The segment's queries, and the keys they see: the first `front`, those of its prefix, its own."""
+    own = slice(front + segment.start, front + segment.end)
+    prefix = slice(front + segment.prefix_start, front + segment.prefix_end)
+    before = tuple(place for place in (slice(0, front), prefix) if place.stop > place.start)
+    return slice(segment.start, segment.end), (*before, own)
 
 
 @lru_cache(maxsize=4096)

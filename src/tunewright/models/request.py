@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -16,7 +17,9 @@ Finish = Literal["stop", "length", "cancelled"]
 @dataclass(frozen=True)
 class Sampling:
     """How the next token is chosen. Temperature 0 is greedy. `ignore_end` runs to `max_new_tokens` (latency).
-    `logprobs`: how many of the most probable tokens are recorded beside each chosen one; None records nothing."""
+    `logprobs`: how many of the most probable tokens are recorded beside each chosen one; None records nothing.
+    `json_schema`: the schema, as JSON text, that the answer must follow; a request then needs a constraint of it
+    (models/constraint)."""
 
     max_new_tokens: int = 128
     temperature: float = 0.0
@@ -25,17 +28,27 @@ class Sampling:
     stop: tuple[str, ...] = ()
     ignore_end: bool = False
     logprobs: int | None = None
+    json_schema: str | None = None
+
+
+class ConstraintFault(Exception):
+    """A constraint cannot go on: its grammar is too large for its limits, or leaves no token."""
 
 
 class Constraint(Protocol):
     """What an answer may be, token by token."""
 
     def restrict(self, logits: Tensor) -> None:
-        """Sets the logits [V] of tokens that may not come next to -inf, in place."""
+        """Sets the logits [V] of tokens that may not come next to -inf, in place. Raises ConstraintFault."""
         ...
 
     def accept(self, token: int) -> None:
-        """Takes note of the token that was chosen."""
+        """Takes note of the token that was chosen. Raises ConstraintFault."""
+        ...
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing but the end may follow: then the answer ends without an end token."""
         ...
 
 
@@ -59,6 +72,8 @@ class Request:
     """Called with each new piece of text that can no longer change."""
     constraint: Constraint | None = None
     cancelled: bool = False
+    fault: str = ""
+    """Why its constraint could not go on; it is cancelled then, and the other rows are not touched."""
     output_ids: list[int] = field(default_factory=list)
     logprobs: list[Logprob] = field(default_factory=list)
     text: str = ""
@@ -75,17 +90,28 @@ def next_tokens(requests: Sequence[Request], logits: Tensor) -> Tensor:
     before = {row: logits[row].clone() for row, request in enumerate(requests) if _changes(request)}
     for row, request in enumerate(requests):
         if request.constraint is not None:
-            request.constraint.restrict(logits[row])
+            with _faults_of(request):
+                request.constraint.restrict(logits[row])
     tokens = logits.argmax(-1)
     for row, request in enumerate(requests):
         if request.sampling.temperature > 0:
             tokens[row] = _sample(logits[row], request)
-        if request.constraint is not None:
-            request.constraint.accept(int(tokens[row]))
+        if request.constraint is not None and not request.fault:
+            with _faults_of(request):
+                request.constraint.accept(int(tokens[row]))
         if request.sampling.logprobs is not None:
             own = before.get(row, logits[row])
             request.logprobs.append(_logprob(own, int(tokens[row]), request.sampling.logprobs))
     return tokens
+
+
+@contextlib.contextmanager
+def _faults_of(request: Request) -> Iterator[None]:
+    """A constraint that fails ends its own request only."""
+    try:
+        yield
+    except ConstraintFault as fault:
+        request.fault, request.cancelled = str(fault) or "the constraint failed", True
 
 
 def safe_length(text: str, stops: Sequence[str]) -> int:

@@ -22,9 +22,11 @@ from tunewright.models.tokens import ChatTokenizer
 @dataclass(eq=False)
 class Joining:
     """Prompts on their way into the batch. ids: [B, W], left-padded; mask: [B, start + W] with the `start` columns of
-    a shared prefix in front; `done` of the W columns are computed; logits: [B, V] after the last one."""
+    a shared prefix in front; `done` of the W columns are computed; logits: [B, V] after the last one. rows: which of
+    the B prompts is each request's, as the same prompt is computed once."""
 
     requests: list[Request]
+    rows: list[int]
     ids: Tensor
     mask: Tensor
     start: int
@@ -34,7 +36,12 @@ class Joining:
 
 
 class RunningBatch:
-    """Rows that generate together. Not thread-safe: one thread calls `add` and `step`."""
+    """Rows that generate together. Not thread-safe: one thread calls `add` and `step`.
+
+    `computes_once = False` computes a prompt that several requests of one `begin` share for each of them.
+    """
+
+    computes_once = True
 
     def __init__(self, model: Any, tokenizer: ChatTokenizer) -> None:
         self.model, self._front = split(model)
@@ -72,14 +79,18 @@ class RunningBatch:
 
         Uses the shared prefix when every prompt starts with it. A trained prefix stands first in every row.
         """
-        joining = self._begin([], prompts)
+        joining = self._begin([], prompts, [])
         logits = self._compute(joining, joining.ids.shape[1])
         assert logits is not None
         return logits, self.forward.layers(joining.state), joining.mask
 
     def begin(self, requests: Sequence[Request]) -> Joining:
         """Requests that `advance` will compute and join."""
-        return self._begin(list(requests), [request.prompt_ids for request in requests])
+        places: dict[object, int] = {}
+        keys = [tuple(one.prompt_ids) if self.computes_once else place for place, one in enumerate(requests)]
+        rows = [places.setdefault(key, len(places)) for key in keys]
+        prompts = [requests[rows.index(row)].prompt_ids for row in range(len(places))]
+        return self._begin(list(requests), prompts, rows)
 
     def advance(self, joining: Joining, tokens: int) -> bool:
         """Computes about `tokens` more (padded) tokens of the prompts; once all are computed, takes the first token of
@@ -90,7 +101,7 @@ class RunningBatch:
         self._join(joining, logits)
         return True
 
-    def _begin(self, requests: list[Request], prompts: Sequence[list[int]]) -> Joining:
+    def _begin(self, requests: list[Request], prompts: Sequence[list[int]], rows: list[int]) -> Joining:
         shared, layers = self._prefix
         if any(prompt[: len(shared)] != shared or len(prompt) == len(shared) for prompt in prompts):
             shared, layers = [], self._front
@@ -104,7 +115,7 @@ class RunningBatch:
             ids[row, width - len(own) :] = torch.tensor(own)
             mask[row, start + width - len(own) :] = 1
         state = self.forward.state(kv.repeat(layers, len(prompts)) if layers else [])
-        return Joining(requests, ids.to(self._device), mask.to(self._device), start, state)
+        return Joining(requests, rows, ids.to(self._device), mask.to(self._device), start, state)
 
     @torch.inference_mode()
     def _compute(self, joining: Joining, columns: int) -> Tensor | None:
@@ -119,6 +130,9 @@ class RunningBatch:
     @torch.inference_mode()
     def _join(self, joining: Joining, logits: Tensor) -> None:
         requests, state, mask = joining.requests, joining.state, joining.mask
+        if len(requests) > len(mask):  # each goes its own way from here on
+            state = self.forward.select(state, joining.rows, drop_left=0)
+            mask, logits = mask[joining.rows], logits[joining.rows]
         lengths = mask.sum(1)
         tokens = self._choose(requests, logits)
         if self.rows:
@@ -152,6 +166,8 @@ class RunningBatch:
         return tokens
 
     def _record(self, request: Request, token: int) -> None:
+        if request.fault:
+            return
         sampling = request.sampling
         request.seconds = time.monotonic() - request.created
         request.first_token_s = request.first_token_s or request.seconds
@@ -160,6 +176,8 @@ class RunningBatch:
         else:
             request.output_ids.append(token)
             request.finish = "length" if len(request.output_ids) >= sampling.max_new_tokens else None
+            if request.constraint is not None and request.constraint.is_over:
+                request.finish = "stop"
         if request.on_text or request.finish or sampling.stop:
             self._update_text(request)
 

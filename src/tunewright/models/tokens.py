@@ -20,6 +20,7 @@ from tunewright.models.frames import Frames
 from tunewright.models.layout import FramedViews, Layout, TrainedTurn, Views, lay_out
 from tunewright.models.segments import Segments
 from tunewright.models.template import ChatTemplate, TemplateRefusal, Tools, tools_of
+from tunewright.models.token_bytes import TokenBytes, token_bytes
 
 IGNORED = -100
 _SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
@@ -132,6 +133,11 @@ class ChatTokenizer:
         plain = partial(Views, self.template, self.segments, messages, tools=tools, bos=bos)
         turns = None if tools else self.frames.taken(messages)
         return FramedViews(self.frames, self.segments, turns, bos=bos, plain=plain) if turns else plain()
+
+    @cached_property
+    def token_bytes(self) -> TokenBytes:
+        """What each token stands for, byte by byte. Raises BytesUnknown for a tokenizer that does not show it."""
+        return token_bytes(self._tokenizer, self.segments.control_ids)
 
     @cached_property
     def bos_id(self) -> int:

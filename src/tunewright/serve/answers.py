@@ -17,6 +17,7 @@ from tunewright.models.generate import Request, Sampling
 from tunewright.models.template import Tools
 from tunewright.serve.calls import CallReader, HeldText, Spoken
 from tunewright.serve.faults import ContextExceeded, EngineFault, Expired
+from tunewright.serve.logprobs import Log, TokenLogprob, cut
 from tunewright.serve.reply import Reply
 
 State = Literal["loading", "ready", "failing", "failed", "stopped"]
@@ -39,6 +40,8 @@ class Answer:
         """Called once, on the event loop, when it has ended, before its readers learn of it."""
         self.interrupted = threading.Event()
         """Set when the server, and not the client, cancelled it."""
+        self.log: Log | None = None
+        """The log probabilities of its tokens; the engine sets it where they were asked for."""
         self.sink: Callable[[str], None] | None = None
         """How the engine's thread hands over text; the engine sets it."""
 
@@ -63,7 +66,12 @@ class Answer:
         assert self.request.finish in ("stop", "length"), self.request.finish
         spoken = self.calls.read(self.request) if self.calls else Spoken(self.request.text, ())
         finish: Literal["stop", "length", "tool_calls"] = "tool_calls" if spoken.calls else self.request.finish
-        return Reply(spoken.content, spoken.calls, finish, self.prompt_tokens, self.completion_tokens)
+        counts = self.prompt_tokens, self.completion_tokens
+        return Reply(spoken.content, spoken.calls, finish, *counts, self.logprobs_of(spoken.content))
+
+    def logprobs_of(self, content: str | None) -> tuple[TokenLogprob, ...] | None:
+        """The entries of an ended answer's content; None where they were not asked for."""
+        return None if self.log is None else tuple(cut(self.log(), content or ""))
 
     def cancel(self) -> None:
         """Nobody waits for it any more: its row leaves the batch before the next step. Harmless after the end."""
@@ -136,6 +144,11 @@ class Reader:
         """New tokens so far."""
         return self.answer.completion_tokens
 
+    @property
+    def logprobs(self) -> Sequence[TokenLogprob] | None:
+        """Entries of all tokens so far; None where they were not asked for."""
+        return None if self.answer.log is None else self.answer.log()
+
     def leave(self) -> None:
         """The client reads no more. Harmless after the end."""
         self._timer.cancel()
@@ -196,6 +209,17 @@ class Engine(Protocol):
 
         Raises NotReady, QueueFull, ContextExceeded, ToolsNotShown, or TemplateRefusal.
         """
+        ...
+
+    async def submit_all(
+        self,
+        messages: Sequence[Message],
+        samplings: Sequence[Sampling],
+        *,
+        exact_length: bool,
+        tools: Tools | None = None,
+    ) -> list[Answer]:
+        """The same conversation once for each sampling, all of them or none. Raises as `submit`."""
         ...
 
     async def size(

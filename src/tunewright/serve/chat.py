@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from tunewright.serve import stream
 from tunewright.serve.answers import TimeLimit
 from tunewright.serve.body import read_body, unless_gone
+from tunewright.serve.choices import Choices, opened
 from tunewright.serve.config import ServeConfig
 from tunewright.serve.desk import Asking
 from tunewright.serve.faults import EngineFault
@@ -20,7 +21,7 @@ from tunewright.serve.parse import check, json_object
 from tunewright.serve.question import Question, unavailable
 from tunewright.serve.questions import QuestionLog
 from tunewright.serve.redact import masked
-from tunewright.serve.reply import Reading
+from tunewright.serve.reply import completion
 from tunewright.serve.switch import Switch
 from tunewright.serve.wire import ApiError, ChatRequest
 
@@ -53,11 +54,12 @@ class ChatRoute:
                 return accepted
         if self.questions is not None:
             self.questions.write(wanted)
-        reading, found = await served.desk.open(question, self._asking(request, wanted, limit))
+        self._check_places(wanted)
+        choices, found = await opened(served.desk, question, self._asking(request, wanted, limit))
         request.state.facts.update(self.switch.facts(served))
         if served.desk.cache is not None:
             request.state.facts["cache"] = found
-        return await self._respond(request, wanted, reading, {"X-Cache": found} if served.desk.cache else {})
+        return await self._respond(request, wanted, choices, {"X-Cache": found} if served.desk.cache else {})
 
     async def read(self, request: Request) -> ChatRequest:
         """The checked request with personal data masked where the project asks for it; raises ApiError."""
@@ -110,29 +112,36 @@ class ChatRoute:
             may_keep="no-store" not in said,
         )
 
+    def _check_places(self, wanted: ChatRequest) -> None:
+        """Each choice takes a place. Raises ApiError for more than there ever are."""
+        places = self.config.batch_size + self.config.queue
+        if wanted.n > places:
+            message = f"Invalid value for 'n': this server answers at most {places} choices at a time."
+            raise ApiError(400, message, param="n", code="invalid_value")
+
     async def _respond(
-        self, request: Request, wanted: ChatRequest, reading: Reading, headers: dict[str, str]
+        self, request: Request, wanted: ChatRequest, choices: Choices, headers: dict[str, str]
     ) -> Response:
         """Waits for the whole answer, or for the first piece of a streamed one: faults until then get their status."""
         try:
             if not wanted.stream:
-                reply = await unless_gone(request, reading.whole())
-                self._leave(request, reading)
-                return JSONResponse(reply.completion(wanted.model).model_dump(), headers=headers)
-            first = await unless_gone(request, reading.next())
+                replies = await unless_gone(request, choices.whole())
+                self._leave(request, choices)
+                return JSONResponse(completion(replies, wanted.model).model_dump(), headers=headers)
+            first = await unless_gone(request, choices.next())
             usage = wanted.stream_options is not None and wanted.stream_options.include_usage
-            events = stream.events(reading, first, model=wanted.model, include_usage=usage)
-            return stream.EventStream(events, lambda: self._leave(request, reading), headers=headers)
+            events = stream.events(choices, first, model=wanted.model, include_usage=usage)
+            return stream.EventStream(events, lambda: self._leave(request, choices), headers=headers)
         except EngineFault as fault:
-            self._leave(request, reading)
+            self._leave(request, choices)
             raise stream.as_error(fault) from None
         except BaseException:
-            self._leave(request, reading)
+            self._leave(request, choices)
             raise
 
-    def _leave(self, request: Request, reading: Reading) -> None:
-        request.state.facts["tokens"] = reading.tokens
-        reading.leave()
+    def _leave(self, request: Request, choices: Choices) -> None:
+        request.state.facts["tokens"] = choices.tokens
+        choices.leave()
 
 
 def _canary_key(request: Request, wanted: ChatRequest) -> str:

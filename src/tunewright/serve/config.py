@@ -27,6 +27,21 @@ def _word_or_address(*words: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+class SemanticConfig(Section):
+    """Kept answers for questions that mean the same, in English and Chinese. Only the last user message may differ;
+    numbers, dates, units, names, negation and what is asked for must agree."""
+
+    embedder: str = Field(min_length=1)
+    """A multilingual embedding model on this machine: its folder, or `builtin:smollm2-135m` to try it out."""
+    threshold: float = Field(default=0.97, gt=0, le=1)
+    """The least cosine of the two vectors. It is raised, and said so, where the embedder finds unrelated questions too
+    much alike."""
+    capacity: int = Field(default=5000, ge=1)
+    """Questions that are compared; the one not asked for longest goes first."""
+    max_chars: int = Field(default=300, ge=1, le=1000)
+    """A longer message is not compared: one vector does not hold all its details."""
+
+
 class CacheConfig(Section):
     """Answers that are kept. Only requests that would get the same answer again use it."""
 
@@ -40,6 +55,14 @@ class CacheConfig(Section):
     """Megabytes on disk; a shared Redis has its own limit."""
     sampled: bool = False
     """Keep also answers drawn at a temperature without a seed: everyone who asks the same gets the same draw."""
+    semantic: SemanticConfig | None = None
+    """Off by itself. Give a kept answer also to a question that is worded differently: `{embedder: FOLDER}`."""
+
+    @model_validator(mode="after")
+    def _semantic_needs_answers(self) -> CacheConfig:
+        if self.semantic is not None and self.store == "off":
+            raise ValueError("semantic compares with kept answers, and store is off; set store: disk or memory")
+        return self
 
     def url(self) -> str:
         """The address of a shared store."""

@@ -9,32 +9,23 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from tunewright.core import events
 from tunewright.core.chat import Message
 from tunewright.core.errors import TunewrightError
-from tunewright.models.generate import Request, RunningBatch, Sampling
+from tunewright.models.generate import RunningBatch, Sampling
 from tunewright.models.template import Tools
-from tunewright.models.tokens import ChatTokenizer
-from tunewright.serve.answers import Answer, Size, State, fitted
-from tunewright.serve.calls import CallReader, shown_prompt
+from tunewright.serve.answers import Answer, Size, State
 from tunewright.serve.faults import EngineFault, Interrupted, NotReady, QueueFull, place_of
+from tunewright.serve.outbox import Outbox
 from tunewright.serve.prefills import WHILE_IDLE, WHILE_ROWS_RUN, Group, Prefills
+from tunewright.serve.prepared import Loaded, Prepared, Preparer
+
+__all__ = ["FAULTS_UNTIL_FAILING", "MAX_RETRY_S", "Loaded", "TransformersEngine"]
 
 FAULTS_UNTIL_FAILING = 3
 MAX_RETRY_S = 60
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A model ready to generate; `context`: most tokens of prompt and answer together."""
-
-    model: Any
-    tokenizer: ChatTokenizer
-    context: int
 
 
 class TransformersEngine:
@@ -50,8 +41,7 @@ class TransformersEngine:
         self._lock = threading.Condition()
         self._waiting: deque[Answer] = deque()
         self._running: list[Answer] = []
-        self._outbox: list[tuple[Answer, str | EngineFault | None]] = []
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._outbox = Outbox()
         self._state: State = "loading"
         self._faults = 0
         self._mean_s = 1.0
@@ -60,6 +50,7 @@ class TransformersEngine:
         self.failure: BaseException | None = None
         """Why the state is `failed`."""
         self.loaded: Loaded | None = None
+        self._preparer: Preparer | None = None
         self._batch: RunningBatch | None = None
         self._prefills = Prefills()
         self._thread = threading.Thread(target=self._work, name="transformers-engine", daemon=True)
@@ -100,30 +91,44 @@ class TransformersEngine:
         self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None = None
     ) -> Answer:
         """Accepts a request (see `Engine`). All requests come from one event loop."""
-        loaded = self._check_open()
-        self._check_room()
-        prompt_ids = await asyncio.to_thread(shown_prompt, loaded.tokenizer, messages, tools)
-        sampling = fitted(len(prompt_ids), sampling, loaded.context, exact_length=exact_length)
-        self._loop = asyncio.get_running_loop()
-        request = Request(prompt_ids, sampling)
-        names = [tool["function"]["name"] for tool in tools or ()]
-        answer = Answer(request, self._notify, CallReader(loaded.tokenizer, names) if names else None)
-        answer.sink = lambda piece: self._outbox.append((answer, piece))
+        return (await self.submit_all(messages, [sampling], exact_length=exact_length, tools=tools))[0]
+
+    async def submit_all(
+        self,
+        messages: Sequence[Message],
+        samplings: Sequence[Sampling],
+        *,
+        exact_length: bool,
+        tools: Tools | None = None,
+    ) -> list[Answer]:
+        """Accepts several answers to one conversation (see `Engine`): its prompt is computed once."""
+        preparer = self._check_open()
+        self._check_room(len(samplings))
+        prepared = await asyncio.to_thread(
+            preparer.prepare, messages, samplings, exact_length=exact_length, tools=tools
+        )
+        self._outbox.loop = asyncio.get_running_loop()
+        answers = [self._answer(one) for one in prepared]
         with self._lock:
             self._check_open()
-            self._check_room()
-            self._outstanding += 1
-            self._waiting.append(answer)
+            self._check_room(len(samplings))
+            self._outstanding += len(answers)
+            self._waiting += answers
             self._lock.notify()
+        return answers
+
+    def _answer(self, prepared: Prepared) -> Answer:
+        answer = Answer(prepared.request, self._notify, prepared.calls)
+        answer.log = prepared.log
+        answer.sink = partial(self._outbox.put, answer)
         return answer
 
     async def size(
         self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None = None
     ) -> Size:
         """How large a request is (see `Engine`)."""
-        loaded = self._check_open()
-        prompt = len(await asyncio.to_thread(shown_prompt, loaded.tokenizer, messages, tools))
-        return Size(prompt, fitted(prompt, sampling, loaded.context, exact_length=exact_length).max_new_tokens)
+        preparer = self._check_open()
+        return await asyncio.to_thread(preparer.size, messages, sampling, exact_length=exact_length, tools=tools)
 
     def interrupt(self) -> None:
         """Cancels everything that is outstanding: the server stops."""
@@ -133,13 +138,13 @@ class TransformersEngine:
                 answer.request.cancelled = True
             self._lock.notify()
 
-    def _check_open(self) -> Loaded:
-        if self.loaded is None or self._state not in ("ready", "failing"):
+    def _check_open(self) -> Preparer:
+        if self._preparer is None or self._state not in ("ready", "failing"):
             raise NotReady(f"the model is {self._state}")
-        return self.loaded
+        return self._preparer
 
-    def _check_room(self) -> None:
-        if self._outstanding >= self._batch_size + self._queue:
+    def _check_room(self, rows: int) -> None:
+        if self._outstanding + rows > self._batch_size + self._queue:
             turns = self._outstanding / self._batch_size
             raise QueueFull(self._outstanding, min(MAX_RETRY_S, max(1, round(self._mean_s * turns / 2))))
 
@@ -151,6 +156,7 @@ class TransformersEngine:
         """The thread: load, then turns until stopped."""
         try:
             self.loaded = self._load()
+            self._preparer = Preparer(self.loaded)
             self._batch = self._new_batch()
             with self._lock:
                 if self._state == "loading":
@@ -182,7 +188,7 @@ class TransformersEngine:
         for group in self._prefills.turn(self._budget()):
             self._guarded(group.answers, partial(self._advance, group), group)
         self._finish_ended()
-        self._send()
+        self._outbox.send()
         if self._live.rows:
             requests = set(map(id, self._live.rows))
             self._tokens += len(requests)
@@ -190,7 +196,7 @@ class TransformersEngine:
             if not self._guarded(rows, self._step):
                 self._batch = self._new_batch()  # whatever the fault left half done goes with its rows
             self._finish_ended()
-        self._send()
+        self._outbox.send()
 
     @property
     def _live(self) -> RunningBatch:
@@ -209,6 +215,7 @@ class TransformersEngine:
         """The waiting requests that join now, first come first served, within the budget of one turn."""
         budget = self._budget()
         joining: list[Answer] = []
+        prompts: set[int] = set()  # choices of one request share theirs, which is computed once
         longest = 0
         with self._lock:
             while self._waiting and len(self._running) + len(joining) < self._batch_size:
@@ -216,7 +223,8 @@ class TransformersEngine:
                     self._end(self._waiting.popleft(), None)
                     continue
                 longest = max(longest, self._waiting[0].prompt_tokens)
-                if joining and longest * (len(joining) + 1) > budget:
+                prompts.add(id(self._waiting[0].request.prompt_ids))
+                if joining and longest * len(prompts) > budget:
                     break
                 joining.append(self._waiting.popleft())
             self._running += joining
@@ -262,12 +270,13 @@ class TransformersEngine:
             self._mean_s += 0.1 * (answer.request.seconds - self._mean_s)
             with self._lock:
                 self._running.remove(answer)
-            self._end(answer, None)
+            fault = EngineFault("The model could not keep to the schema.") if answer.request.fault else None
+            self._end(answer, fault)
 
     def _end(self, answer: Answer, fault: EngineFault | None) -> None:
         if fault is None and answer.interrupted.is_set() and answer.request.finish in (None, "cancelled"):
             fault = Interrupted("The server is shutting down; the answer was not finished.")
-        self._outbox.append((answer, fault))
+        self._outbox.put(answer, fault)
         with self._lock:
             self._outstanding -= 1
 
@@ -278,20 +287,4 @@ class TransformersEngine:
         for answer in ended:
             answer.request.cancelled = True
             self._end(answer, fault)
-        self._send()
-
-    def _send(self) -> None:
-        """Hands what this turn brought to the event loop, in one call and in order."""
-        outbox, self._outbox = self._outbox, []
-        if not outbox or self._loop is None:
-            return
-        try:
-            self._loop.call_soon_threadsafe(_deliver, outbox)
-        except RuntimeError:  # the loop is closed: nobody is left to read
-            for answer, _ in outbox:
-                answer.request.cancelled = True
-
-
-def _deliver(outbox: list[tuple[Answer, str | EngineFault | None]]) -> None:
-    for answer, event in outbox:
-        answer.deliver(event)
+        self._outbox.send()

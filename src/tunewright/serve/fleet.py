@@ -80,6 +80,17 @@ class Fleet:
         """Asks the main engine."""
         return await self.main.submit(messages, sampling, exact_length=exact_length, tools=tools)
 
+    async def submit_all(
+        self,
+        messages: Sequence[Message],
+        samplings: Sequence[Sampling],
+        *,
+        exact_length: bool,
+        tools: Tools | None = None,
+    ) -> list[Answer]:
+        """Asks the main engine."""
+        return await self.main.submit_all(messages, samplings, exact_length=exact_length, tools=tools)
+
     async def size(
         self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None = None
     ) -> Size:

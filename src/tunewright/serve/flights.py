@@ -59,6 +59,11 @@ class Flights:
             flight.settle()
         return reader, is_shared
 
+    def is_open(self, key: str) -> bool:
+        """Whether `join` would share a generation of somebody else."""
+        flight = self._flights.get(key)
+        return flight is not None and flight.is_open
+
     def _landed(self, key: str, flight: _Flight) -> None:
         answer = flight.answer  # reads a refusal too, so that asyncio does not report it as forgotten
         flight.settle()

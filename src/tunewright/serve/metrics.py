@@ -39,7 +39,7 @@ class Metrics:
         self._requests.labels(path, method, str(status)).inc()
 
     def looked_up(self, result: str) -> None:
-        """hit, shared (with a running generation), miss, or skip."""
+        """hit, semantic (kept for a question that means the same), shared (with a running generation), miss, skip."""
         self._cache.labels(result).inc()
 
     def generated(self, answer: Answer) -> None:

@@ -8,24 +8,21 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from tunewright.serve.wire import ApiError, ChatRequest
+from tunewright.serve.formats import schema_text
+from tunewright.serve.wire import GREEDY_BELOW, ApiError, ChatRequest
 
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,),
     "audio": (),
     "frequency_penalty": (0, 0.0),
     "function_call": ("none",),
     "functions": ([],),
     "logit_bias": ({},),
-    "logprobs": (False,),
     "modalities": (["text"],),
     "moderation": (),
     "prediction": (),
     "presence_penalty": (0, 0.0),
     "reasoning_effort": (),
-    "response_format": ({"type": "text"},),
     "store": (False,),
-    "top_logprobs": (),
     "verbosity": (),
     "web_search_options": (),
 }
@@ -69,6 +66,8 @@ def check(given: dict[str, Any]) -> ChatRequest:
             code="invalid_value",
         )
     _check_tools(request)
+    _check_choices(request)
+    _check_format(request)
     _check_turns(request)
     return request
 
@@ -83,6 +82,24 @@ def _check_tools(request: ChatRequest) -> None:
     for place, name in enumerate(names):
         if name in names[:place]:
             raise _wrong(f"tools[{place}].function.name", f"'{name}' is there twice")
+
+
+def _check_choices(request: ChatRequest) -> None:
+    """Several choices must differ; the most probable tokens stand beside the chosen one's."""
+    if request.n > 1 and request.temperature < GREEDY_BELOW:
+        raise _wrong("n", "with temperature 0 all choices would be the same; send 1, or a higher temperature")
+    if request.top_logprobs is not None and not request.logprobs:
+        raise _wrong("top_logprobs", "it is only allowed when 'logprobs' is true")
+
+
+def _check_format(request: ChatRequest) -> None:
+    """JSON is promised whole: nothing else may be asked that ends it early or asks for another form."""
+    if schema_text(request.response_format) is None:
+        return
+    if request.offered:
+        raise _wrong("response_format", "a JSON answer and a tool's call exclude one another; leave 'tools' out")
+    if request.stop:
+        raise _wrong("stop", "a stop string would cut the JSON in the middle; leave it or 'response_format' out")
 
 
 def _check_turns(request: ChatRequest) -> None:
@@ -167,7 +184,11 @@ def _refuse(error: ValidationError) -> NoReturn:
 def _fault(item: dict[str, Any]) -> tuple[str, str, str]:
     """(message, param, code). The value itself is never repeated: it may be a message's content."""
     param, kind, context = _param(item["loc"]), item["type"], item.get("ctx", {})
-    if kind == "missing":
+    if kind.startswith("union_tag") and param == "response_format":
+        param = "response_format.type"
+        if kind == "union_tag_invalid":
+            return f"Invalid value for '{param}': supported is {context['expected_tags']}.", param, "invalid_value"
+    if kind in ("missing", "union_tag_not_found"):
         return f"Missing required parameter: '{param}'.", param, "missing_required_parameter"
     if kind == "extra_forbidden":
         return f"Unknown or unsupported parameter: '{param}'.", param, "unknown_parameter"
@@ -184,8 +205,10 @@ def _fault(item: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _param(location: tuple[str | int, ...]) -> str:
-    """("messages", 0, "content") -> "messages[0].content"."""
+    """("messages", 0, "content") -> "messages[0].content"; which kind of format it was meant to be is left out."""
     text = ""
+    if location[0] == "response_format":
+        location = location[:1] + location[2:]
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text

@@ -43,7 +43,7 @@ def around(
     workspace: Workspace, config: ServeConfig, model: Model, identity: Identity, *, say: Callable[[str], None]
 ) -> Parts:
     """The parts around any model, also one that is no artifact of ours. Raises as `parts`."""
-    cache = open_cache(config.cache, cache_folder(workspace), tell=say)
+    cache = open_cache(config.cache, cache_folder(workspace), root=workspace.root, tell=say)
     jobs = None
     if config.jobs.broker != "off":
         jobs = JobService(workspace.project, config.jobs, _made(workspace), keys=config.tenants, tell=say)

@@ -1,17 +1,20 @@
-"""Server-sent events as OpenAI frames them: role, text, tool calls, finish reason, usage if asked for, `[DONE]`."""
+"""Server-sent events as OpenAI frames them: role, text, tool calls, finish reason of each
+choice, usage if asked for, `[DONE]`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from tunewright.serve import wire
+from tunewright.serve.choices import Choices
 from tunewright.serve.faults import EngineFault, Expired, Interrupted, Refused
-from tunewright.serve.reply import Reading
+from tunewright.serve.logprobs import ChoiceLogprobs, Follower, TokenLogprob
+from tunewright.serve.reply import Reading, Reply, usage
 from tunewright.serve.tools import CallDelta
 
 DONE = "data: [DONE]\n\n"
@@ -34,24 +37,30 @@ class EventStream(StreamingResponse):
             self._at_end()
 
 
-async def events(reading: Reading, first: str | None, *, model: str, include_usage: bool) -> AsyncIterator[str]:
-    """The events of an answer whose first piece is known already (None: it ended without text)."""
+async def events(
+    choices: Choices, first: tuple[int, str | None] | None, *, model: str, include_usage: bool
+) -> AsyncIterator[str]:
+    """The events of an answer whose first piece is known already (see `Choices.next`)."""
     made = _Chunks(model, include_usage)
-    yield made.chunk(wire.Delta(role="assistant", content=""))
+    voices = [_Voice(made, index, reading) for index, reading in enumerate(choices.readings)]
+    for voice in voices:
+        yield voice.opening()
     try:
-        piece = first
-        while piece is not None:
-            yield made.chunk(wire.Delta(content=piece))
-            piece = await reading.next()
-        reply = await reading.whole()
+        found = first
+        while found is not None:
+            index, piece = found
+            if piece is None:
+                for event in voices[index].end(await choices.readings[index].whole()):
+                    yield event
+            else:
+                yield voices[index].says(piece)
+            found = await choices.next()
+        replies = await choices.whole()
     except EngineFault as fault:
         yield _event(as_error(fault).to_json())
         return
-    for index, call in enumerate(reply.calls):
-        yield made.chunk(wire.Delta(tool_calls=[CallDelta(index=index, **call.model_dump())]))
-    yield made.chunk(wire.Delta(), reply.finish)
     if include_usage:
-        yield made.usage(reply.usage)
+        yield made.usage(usage(replies))
     yield DONE
 
 
@@ -67,6 +76,30 @@ def as_error(fault: EngineFault) -> wire.ApiError:
     return wire.ApiError(500, str(fault))
 
 
+class _Voice:
+    """One choice of a stream. Log probabilities come with the text that they are of."""
+
+    def __init__(self, made: _Chunks, index: int, reading: Reading) -> None:
+        self._made, self._index, self._reading = made, index, reading
+        self._sent = 0
+        self._follower = Follower()
+
+    def opening(self) -> str:
+        return self._made.chunk(self._index, wire.Delta(role="assistant", content=""))
+
+    def says(self, piece: str) -> str:
+        self._sent += len(piece)
+        known = self._reading.logprobs
+        new = None if known is None else self._follower.more(known, self._sent)
+        return self._made.chunk(self._index, wire.Delta(content=piece), logprobs=new)
+
+    def end(self, reply: Reply) -> Iterator[str]:
+        for place, call in enumerate(reply.calls):
+            yield self._made.chunk(self._index, wire.Delta(tool_calls=[CallDelta(index=place, **call.model_dump())]))
+        rest = None if reply.logprobs is None else reply.logprobs[self._follower.place :]
+        yield self._made.chunk(self._index, wire.Delta(), reply.finish, logprobs=rest or None)
+
+
 class _Chunks:
     """Chunks of one answer: same id, time and model. Where usage is asked for, the others carry `usage: null`."""
 
@@ -74,8 +107,16 @@ class _Chunks:
         self._head: dict[str, Any] = {"id": wire.new_id(), "created": wire.now(), "model": model}
         self._include_usage = include_usage
 
-    def chunk(self, delta: wire.Delta, reason: wire.FinishReason | None = None) -> str:
-        choice = wire.ChunkChoice(delta=delta, finish_reason=reason).model_dump()
+    def chunk(
+        self,
+        index: int,
+        delta: wire.Delta,
+        reason: wire.FinishReason | None = None,
+        *,
+        logprobs: Sequence[TokenLogprob] | None = None,
+    ) -> str:
+        shown = None if logprobs is None else ChoiceLogprobs(content=list(logprobs))
+        choice = wire.ChunkChoice(index=index, delta=delta, logprobs=shown, finish_reason=reason).model_dump()
         choice["delta"] = delta.model_dump(exclude_unset=True)
         body = wire.Chunk(**self._head, choices=[]).model_dump() | {"choices": [choice]}
         if not self._include_usage:

@@ -88,7 +88,7 @@ def warm(
     counts = Counter(how for how, _ in found)
     return Warmed(
         new=counts["miss"] + counts["shared"],
-        known=counts["hit"],
+        known=counts["hit"] + counts["semantic"],
         skipped=counts["skip"],
         failed=tuple(why for how, why in found if how == "failed"),
     )
@@ -108,7 +108,7 @@ def _asked(url: str, request: dict[str, Any], key: str) -> tuple[str, str]:
         return "failed", f"{asked}: {body['error']['message'] if is_ours else f'HTTP {status}'}"
     if "X-Cache" not in answered:
         raise ConfigError("this server keeps no answers", where=url, fix="set serve.cache.store: disk and restart it")
-    return str(answered["X-Cache"]), ""
+    return str(answered["X-Cache"]).partition(";")[0], ""
 
 
 def _post(url: str, body: str, headers: Mapping[str, str]) -> tuple[int, http.client.HTTPMessage, Any]:

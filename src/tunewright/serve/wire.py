@@ -13,9 +13,13 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from tunewright.core.chat import Message
 from tunewright.models.generate import Sampling
+from tunewright.serve.formats import ResponseFormat, schema_text
+from tunewright.serve.logprobs import ChoiceLogprobs
 from tunewright.serve.tools import MOST_TOOLS, CallDelta, EarlierCall, Received, Tool, ToolCall
 
 MAX_STOP_CHARS = 256
+MOST_CHOICES = 8
+MOST_LOGPROBS = 20
 GREEDY_BELOW = 0.01
 """Temperatures below this are greedy: dividing logits by less overflows, and the answer is the same."""
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -86,6 +90,10 @@ class ChatRequest(Received):
     tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] = []
     tool_choice: Literal["auto", "none"] | None = None
     parallel_tool_calls: bool | None = None
+    n: int = Field(default=1, ge=1, le=MOST_CHOICES)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(default=None, ge=0, le=MOST_LOGPROBS)
+    response_format: ResponseFormat | None = None
 
     @property
     def offered(self) -> list[Tool]:
@@ -109,11 +117,13 @@ class ChatRequest(Received):
             top_p=self.top_p,
             seed=self.seed,
             stop=tuple(self.stop),
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            json_schema=schema_text(self.response_format),
         )
 
 
 class Usage(BaseModel):
-    """Token counts of one answer; end tokens are not counted."""
+    """Token counts: the prompt's once, new ones of all choices; end tokens are not counted."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -130,11 +140,11 @@ class AnswerMessage(BaseModel):
 
 
 class AnswerChoice(BaseModel):
-    """The one choice of an answer."""
+    """One choice of an answer."""
 
     index: int = 0
     message: AnswerMessage
-    logprobs: None = None
+    logprobs: ChoiceLogprobs | None = None
     finish_reason: FinishReason
 
 
@@ -162,7 +172,7 @@ class ChunkChoice(BaseModel):
 
     index: int = 0
     delta: Delta
-    logprobs: None = None
+    logprobs: ChoiceLogprobs | None = None
     finish_reason: FinishReason | None = None
 
 

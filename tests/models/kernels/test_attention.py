@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from tunewright.models.kernels import attention
-from tunewright.models.kernels.attention import block_attention
+from tunewright.models.kernels.attention import packed_attention
 
 SHAPES = [(1, 1), (5, 5), (5, 12), (70, 70), (70, 100), (64, 64), (33, 90)]
 
@@ -26,6 +26,12 @@ def plain(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     return scaled_dot_product_attention(query[None], key[None], value[None], attn_mask=mask, scale=scale)[0]
 
 
+def packed(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """One part of all queries and keys."""
+    part = slice(0, query.shape[1]), (slice(0, key.shape[1]),)
+    return packed_attention(query, key, value, [part], scale).transpose(0, 1)
+
+
 def results(function: object, inputs: list[Tensor]) -> list[Tensor]:
     """The output and the three gradients."""
     *states, above = inputs
@@ -40,9 +46,35 @@ def results(function: object, inputs: list[Tensor]) -> list[Tensor]:
 def test_output_and_gradients_are_torchs(queries: int, keys: int, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "BLOCK", block)
     inputs = drawn(queries, keys)
-    found, expected = results(block_attention, inputs), results(plain, inputs)
+    found, expected = results(packed, inputs), results(plain, inputs)
     assert len(found) == 4
     for ours, theirs in zip(found, expected, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-12)
+
+
+def test_parts_that_share_keys_are_what_slices_and_joins_give() -> None:
+    """Two keys for all (a trained prefix), a start of 30 that two rows share, a row alone; the second is longer than a
+    block."""
+    start = slice(2, 32)
+    parts = [
+        (slice(0, 30), (slice(0, 2), start)),
+        (slice(30, 175), (slice(0, 2), start, slice(32, 177))),
+        (slice(175, 180), (slice(0, 2), start, slice(177, 182))),
+        (slice(180, 200), (slice(0, 2), slice(182, 202))),
+    ]
+
+    def joined(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        found = []
+        for queries, places in parts:
+            keys, values = (torch.cat([states[:, place] for place in places], 1) for states in (key, value))
+            found.append(plain(query[:, queries], keys, values, scale))
+        return torch.cat(found, 1)
+
+    def together(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        return packed_attention(query, key, value, parts, scale).transpose(0, 1)
+
+    inputs = drawn(200, 202)
+    for ours, theirs in zip(results(together, inputs), results(joined, inputs), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-12)
 
 
@@ -50,7 +82,7 @@ def test_16_bits_are_nearly_as_close_to_fp64_as_torchs() -> None:
     """torch keeps scores in fp32, the products round them to 16 bits, as transformers' eager attention does."""
     exact = results(plain, drawn(70, 100))
     for ours, theirs, true in zip(
-        results(block_attention, drawn(70, 100, torch.bfloat16)),
+        results(packed, drawn(70, 100, torch.bfloat16)),
         results(plain, drawn(70, 100, torch.bfloat16)),
         exact,
         strict=True,
@@ -68,5 +100,5 @@ def test_nothing_but_the_states_is_kept_for_the_backward_pass() -> None:
 
     query, key, value, _ = drawn(200, 200)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        block_attention(query.requires_grad_(), key.requires_grad_(), value, 0.3)
+        packed(query.requires_grad_(), key.requires_grad_(), value, 0.3)
     assert sum(kept) == query.numel() + key.numel() + value.numel()

@@ -104,6 +104,28 @@ def test_a_model_is_asked_with_our_ids_and_answers_with_its_counts(room: Room) -
     assert body["stop_token_ids"] == [258] and body["skip_special_tokens"] is True
 
 
+def test_a_schema_goes_along_and_its_refusal_is_ours(room: Room) -> None:
+    schema = {"type": "object", "properties": {"城市": {"enum": ["上海"]}}}
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    with serving(room.engine()) as url:
+        told = post(url, response_format=form).json()["error"]["message"]
+        assert told == "The upstream server did not keep to the schema.", "the stand-in says base:38"
+        cut = post(url, response_format={"type": "json_object"}, max_tokens=3)
+        assert cut.json()["choices"][0]["finish_reason"] == "length"
+        refused = post(url, IS_REFUSED, response_format=form)
+        assert refused.status_code == 400 and refused.json()["error"]["code"] == "invalid_json_schema"
+        assert refused.json()["error"]["message"].endswith("not possible with the engine behind this server: no")
+        assert post(url, IS_REFUSED).status_code == 500, "without a schema it is our own fault"
+        several = post(url, n=2, temperature=1).json()
+        assert [one["index"] for one in several["choices"]] == [0, 1]
+        assert post(url, logprobs=True).json()["error"]["param"] == "logprobs"
+    asked = [row["body"] for row in room.asked("/v1/completions")]
+    named = {"name": "answer", "schema": schema, "strict": True}
+    assert asked[0]["response_format"] == {"type": "json_schema", "json_schema": named}
+    assert asked[1]["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert "response_format" not in asked[3]
+
+
 def test_the_key_stands_on_no_command_line_and_others_get_nothing(room: Room) -> None:
     engine = room.engine()
     with serving(engine):

@@ -1,60 +1,91 @@
-"""Causal attention as matrix products, for training in 16 bits on CPU.
+"""Causal attention as matrix products, for training in 16 bits on CPU, all rows of a packed sequence at once.
 
 torch's fused attention does not use the CPU's bf16 instructions in its backward pass: 20 to 45 microseconds a token and
 layer for rows of 64 to 512 tokens, where plain products take 5 to 16 (docs/results.md). Queries go in blocks: a long
 row's scores are never there at once, and each block meets only the keys it may see. Nothing but queries, keys and
-values is kept for the backward pass. Equality: tests/models/kernels/test_attention.py. Switch: `train.kernels: plain`.
+values is kept for the backward pass, which writes each row's gradients where they belong: autograd's own slices would
+fill and add the whole sequence once a row. Equality: tests/models/kernels/test_attention.py. Switch:
+`train.kernels: plain`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-BLOCK = 256
+BLOCK = 128
 """Queries that are computed at once."""
+Part = tuple[slice, tuple[slice, ...]]
+"""Queries, and the keys they see in this order: the last of them causally, those before wholly."""
 
 
-def block_attention(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """Attention of L queries to S >= L keys: query i sees the first S - L + i + 1.
+def packed_attention(query: Tensor, key: Tensor, value: Tensor, parts: Sequence[Part], scale: float) -> Tensor:
+    """Attention of each part: with L queries and S >= L keys, query i sees the first S - L + i + 1.
 
-    query: [H, L, D]; key, value: [H_kv, S, D] with H a multiple of H_kv; returns [H, L, D].
+    query: [H, T, D]; key, value: [H_kv, S, D] with H a multiple of H_kv; the parts cover all queries once; returns
+    [T, H, D].
     """
-    found: Tensor = _BlockAttention.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
+    found: Tensor = _PackedAttention.apply(query, key, value, (parts, scale))  # type: ignore[no-untyped-call]
     return found
 
 
-class _BlockAttention(torch.autograd.Function):
+class _PackedAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, how: tuple[Sequence[Part], float]) -> Tensor:
         ctx.save_for_backward(query, key, value)
-        ctx.scale = scale
-        output = torch.empty_like(query)
-        for rows, seen in _blocks(query.shape[1], key.shape[1]):
-            weights = _weights(query[:, rows], key[:, :seen], scale)
-            output[:, rows] = _ungrouped(weights @ value[:, :seen], query.shape[0])
+        ctx.how = parts, scale = how
+        heads, length, size = query.shape
+        output = query.new_empty(length, heads, size)
+        for queries, seen in parts:
+            keys, values = _gathered(key, seen), _gathered(value, seen)
+            own, made = query[:, queries], output[queries].transpose(0, 1)
+            for rows, count in _blocks(own.shape[1], keys.shape[1]):
+                weights = _weights(own[:, rows], keys[:, :count], scale)
+                made[:, rows] = _ungrouped(weights @ values[:, :count], heads)
         return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        (gradient,) = gradients
+        above = gradients[0].transpose(0, 1)
         query, key, value = ctx.saved_tensors
-        to_query = torch.empty_like(query)
-        to_key, to_value = torch.zeros_like(key), torch.zeros_like(value)
-        for rows, seen in _blocks(query.shape[1], key.shape[1]):
-            keys, values = key[:, :seen], value[:, :seen]
-            grouped, above = _grouped(query[:, rows], len(key)), _grouped(gradient[:, rows], len(key))
-            weights = _weights(query[:, rows], keys, ctx.scale)
-            to_value[:, :seen] += weights.transpose(1, 2) @ above
-            to_weights = above @ values.transpose(1, 2)
-            scores = torch._softmax_backward_data(to_weights, weights, -1, weights.dtype) * ctx.scale
-            to_query[:, rows] = _ungrouped(scores @ keys, query.shape[0])
-            to_key[:, :seen] += scores.transpose(1, 2) @ grouped
+        to_query, to_key, to_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+        parts, scale = ctx.how
+        for queries, seen in parts:
+            states = query[:, queries], _gathered(key, seen), _gathered(value, seen)
+            found = _part_backward(*states, above[:, queries], scale)
+            to_query[:, queries] = found[0]
+            start = 0
+            for place in seen:
+                rows = slice(start, start := start + place.stop - place.start)
+                to_key[:, place] += found[1][:, rows]
+                to_value[:, place] += found[2][:, rows]
         return to_query, to_key, to_value, None
+
+
+def _part_backward(
+    query: Tensor, key: Tensor, value: Tensor, above: Tensor, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to the states of one part, in their shapes. The weights are computed again."""
+    to_query, to_key, to_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
+    for rows, count in _blocks(query.shape[1], key.shape[1]):
+        keys, values = key[:, :count], value[:, :count]
+        grouped, gradient = _grouped(query[:, rows], len(key)), _grouped(above[:, rows], len(key))
+        weights = _weights(query[:, rows], keys, scale)
+        to_value[:, :count].baddbmm_(weights.transpose(1, 2), gradient)
+        to_weights = gradient @ values.transpose(1, 2)
+        scores = torch._softmax_backward_data(to_weights, weights, -1, weights.dtype)
+        to_query[:, rows] = _ungrouped((scores @ keys).mul_(scale), len(query))
+        to_key[:, :count].baddbmm_(scores.transpose(1, 2), grouped, alpha=scale)
+    return to_query, to_key, to_value
+
+
+def _gathered(states: Tensor, places: tuple[slice, ...]) -> Tensor:
+    return states[:, places[0]] if len(places) == 1 else torch.cat([states[:, place] for place in places], 1)
 
 
 def _blocks(queries: int, keys: int) -> list[tuple[slice, int]]:
@@ -66,11 +97,11 @@ def _blocks(queries: int, keys: int) -> list[tuple[slice, int]]:
 
 def _weights(query: Tensor, key: Tensor, scale: float) -> Tensor:
     """Softmax of the scores, [H_kv, G * L, S]: the G heads that share a key are rows of one product."""
-    length = query.shape[1]
-    kv_heads, seen, _ = key.shape
-    scores = (_grouped(query, kv_heads) * scale) @ key.transpose(1, 2)
-    hidden = _hidden(length, seen, scores.dtype, scores.device)
-    return torch.softmax((scores.view(-1, length, seen) + hidden), -1).view(kv_heads, -1, seen)
+    length, (kv_heads, seen, _) = query.shape[1], key.shape
+    grouped = _grouped(query, kv_heads)
+    scores = torch.baddbmm(grouped.new_empty(()), grouped, key.transpose(1, 2), beta=0, alpha=scale)
+    scores.view(-1, length, seen)[:, :, seen - length :] += _later(length, scores.dtype, scores.device)
+    return torch.softmax(scores, -1)
 
 
 def _grouped(tensor: Tensor, kv_heads: int) -> Tensor:
@@ -84,8 +115,8 @@ def _ungrouped(tensor: Tensor, heads: int) -> Tensor:
 
 
 @lru_cache(maxsize=512)
-def _hidden(length: int, seen: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[length, seen]: 0 where a query sees a key, -inf where the key comes later. Never an inference tensor: one first
-    made in an evaluation is used again by the training."""
+def _later(length: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[length, length]: -inf where the key comes after the query, else 0. Never an inference tensor: one first made in
+    an evaluation is used again by the training."""
     with torch.inference_mode(False):
-        return torch.full((length, seen), -math.inf, dtype=dtype, device=device).triu(seen - length + 1)
+        return torch.full((length, length), -math.inf, dtype=dtype, device=device).triu(1)

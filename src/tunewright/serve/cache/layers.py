@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tunewright.core.events import say
+from tunewright.serve.cache.semantic import Semantic, open_semantic
 from tunewright.serve.cache.stores import DiskStore, MemoryStore, SharedStore, Store
 from tunewright.serve.config import CacheConfig
 from tunewright.serve.reply import Reply
@@ -19,8 +20,17 @@ PAUSE_S = 10.0
 class AnswerCache:
     """Replies by question key. All methods but `close` belong to one event loop; the store is used on threads."""
 
-    def __init__(self, config: CacheConfig, store: Store | None, *, tell: Callable[[str], None] = say) -> None:
-        """store: None keeps answers in memory only; `tell` gets a line when the store fails."""
+    def __init__(
+        self,
+        config: CacheConfig,
+        store: Store | None,
+        *,
+        semantic: Semantic | None = None,
+        tell: Callable[[str], None] = say,
+    ) -> None:
+        """store: None keeps answers in memory only; semantic: also finds questions that mean the same; `tell` gets a
+        line when the store fails."""
+        self.semantic = semantic
         self.sampled = config.sampled
         """Whether answers that were drawn without a seed are kept too."""
         self._ttl_s = config.ttl_s
@@ -47,8 +57,23 @@ class AnswerCache:
             self._writes.add(task)
             task.add_done_callback(self._writes.discard)
 
+    async def get_alike(self, context: str, text: str) -> tuple[Reply | None, str]:
+        """(the kept reply to a question that means the same as `text`, or None; how alike it is and what refused it, in
+        the form of `Match.told`). context: the hash of all else, which must be the same."""
+        assert self.semantic is not None
+        while (match := await self.semantic.find(context, text)) is not None:
+            if not match.key:
+                return None, match.told
+            reply = await self.get(match.key)
+            self.semantic.used(match.key, is_there=reply is not None)
+            if reply is not None:
+                return reply, match.told
+        return None, ""
+
     def close(self) -> None:
         """Gives back what the store holds open."""
+        if self.semantic is not None:
+            self.semantic.close()
         if self._store is not None:
             self._store.close()
 
@@ -78,8 +103,11 @@ class AnswerCache:
         return text
 
 
-def open_cache(config: CacheConfig, folder: Path, *, tell: Callable[[str], None] = say) -> AnswerCache | None:
-    """The cache that the project file asks for; None when it is off. `folder`: where the disk store lies."""
+def open_cache(
+    config: CacheConfig, folder: Path, *, root: Path = Path(), tell: Callable[[str], None] = say
+) -> AnswerCache | None:
+    """The cache that the project file asks for; None when it is off. `folder`: where the disk store lies; root: where
+    a relative path of the embedder starts. Raises as `open_embedder`."""
     if config.store == "off":
         return None
     store: Store | None = None
@@ -87,7 +115,13 @@ def open_cache(config: CacheConfig, folder: Path, *, tell: Callable[[str], None]
         store = DiskStore(folder, config.max_mb * 1_000_000)
     elif config.store != "memory":
         store = SharedStore(config.url())
-    return AnswerCache(config, store, tell=tell)
+    semantic = None
+    if config.semantic is not None:
+        outlives = (
+            store if isinstance(store, DiskStore) else None
+        )  # a shared store: each server knows its own questions
+        semantic = open_semantic(config.semantic, root, outlives, ttl_s=config.ttl_s, tell=tell)
+    return AnswerCache(config, store, semantic=semantic, tell=tell)
 
 
 def _reply(text: str) -> Reply | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -87,6 +87,12 @@ class DiskStore:
     def put(self, key: str, text: str, ttl_s: float) -> None:
         """Keeps it on disk."""
         self._cache.set(key, text, expire=ttl_s)
+
+    def listed(self, prefix: str) -> Iterator[str]:
+        """All texts whose key begins so, in the order in which they came."""
+        for key in self._cache:
+            if isinstance(key, str) and key.startswith(prefix) and (text := self.get(key)) is not None:
+                yield text
 
     def close(self) -> None:
         """Closes the database."""

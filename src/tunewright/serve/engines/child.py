@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import socket
 import threading
 import time
 import urllib.error
@@ -15,6 +14,7 @@ from typing import Any
 
 from tunewright.core.errors import ResourceError
 from tunewright.core.leash import Leashed
+from tunewright.core.listen import free_port
 from tunewright.serve.engines.client import Address
 
 ASK_S = 10.0
@@ -105,10 +105,3 @@ class Child:
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Loopback is never asked through a proxy."""
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

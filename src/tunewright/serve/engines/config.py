@@ -79,7 +79,7 @@ class RemoteOptions(PluginOptions):
     """Its name there; by default the first that it lists."""
     api_key: SecretStr | None = None
     """Key that the other server asks for; `${NAME}` reads it from the environment."""
-    honours: tuple[Literal["seed", "tools"], ...] = ()
+    honours: tuple[Literal["seed", "tools", "logprobs", "response_format"], ...] = ()
     """What the other server is known to obey. Requests with anything else of these are refused: many servers ignore
     them without a word."""
     connect_timeout_s: float = Field(default=10, gt=0)

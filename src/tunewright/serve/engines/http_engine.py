@@ -20,7 +20,7 @@ from tunewright.models.template import Tools
 from tunewright.serve.answers import Answer, Size, State
 from tunewright.serve.calls import CallReader
 from tunewright.serve.engine import FAULTS_UNTIL_FAILING, MAX_RETRY_S, Loaded
-from tunewright.serve.engines.speech import Piece, take
+from tunewright.serve.engines.speech import Piece, check_form, take
 from tunewright.serve.engines.told import ToldAnswer
 from tunewright.serve.faults import EngineFault, Interrupted, NotReady, QueueFull, Refused, place_of
 
@@ -143,12 +143,30 @@ class UpstreamEngine:
         self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None = None
     ) -> Answer:
         """Accepts a request (see `Engine`)."""
+        return (await self.submit_all(messages, [sampling], exact_length=exact_length, tools=tools))[0]
+
+    async def submit_all(
+        self,
+        messages: Sequence[Message],
+        samplings: Sequence[Sampling],
+        *,
+        exact_length: bool,
+        tools: Tools | None = None,
+    ) -> list[Answer]:
+        """Accepts several answers to one conversation (see `Engine`); each is a request there."""
         self._check_open()
-        self._check_room()
-        asked = await asyncio.to_thread(self.upstream.ask, messages, sampling, exact_length=exact_length, tools=tools)
+        self._check_room(len(samplings))
+
+        def ask() -> list[Asked]:
+            return [self.upstream.ask(messages, one, exact_length=exact_length, tools=tools) for one in samplings]
+
+        asked = await asyncio.to_thread(ask)
         self._check_open()
-        self._check_room()
+        self._check_room(len(samplings))
         self._loop = asyncio.get_running_loop()
+        return [self._started(self._loop, one) for one in asked]
+
+    def _started(self, loop: asyncio.AbstractEventLoop, asked: Asked) -> Answer:
         tasks: list[asyncio.Task[None]] = []
 
         def cancel() -> None:
@@ -156,7 +174,9 @@ class UpstreamEngine:
 
         answer = (ToldAnswer if asked.told else Answer)(asked.request, cancel, asked.calls)
         answer.sink = answer.deliver
-        task = self._loop.create_task(self._answer(answer, asked))
+        if isinstance(answer, ToldAnswer) and asked.request.sampling.logprobs is not None:
+            answer.log = answer.told_logprobs
+        task = loop.create_task(self._answer(answer, asked))
         tasks.append(task)
         self._tasks[task] = answer
         task.add_done_callback(self._ended)
@@ -181,8 +201,8 @@ class UpstreamEngine:
                 "the model is being started again" if self._state == "failing" else f"the model is {self._state}"
             )
 
-    def _check_room(self) -> None:
-        if len(self._tasks) >= self._batch_size + self._queue:
+    def _check_room(self, rows: int) -> None:
+        if len(self._tasks) + rows > self._batch_size + self._queue:
             turns = len(self._tasks) / self._batch_size
             raise QueueFull(len(self._tasks), min(MAX_RETRY_S, max(1, round(self._mean_s * turns / 2))))
 
@@ -213,10 +233,11 @@ class UpstreamEngine:
         pieces = self.upstream.pieces(asked)
         try:
             async for piece in pieces:
+                if isinstance(answer, ToldAnswer):
+                    answer.hear(piece)
                 self._tokens += take(asked.request, piece)
-                if isinstance(answer, ToldAnswer) and piece.calls:
-                    answer.told = piece.calls
                 if asked.request.finish is not None:
+                    check_form(asked.request)
                     return
         finally:
             await pieces.aclose()  # type: ignore[attr-defined]

@@ -7,6 +7,7 @@ taken from it and only the ids that end an answer are looked at.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from tunewright.core.chat import Message
 from tunewright.core.errors import ArtifactError
 from tunewright.models import llama_program
+from tunewright.models.constraint import check_schema
 from tunewright.models.request import Sampling
 from tunewright.models.template import Tools
 from tunewright.serve.answers import Size
@@ -23,8 +25,11 @@ from tunewright.serve.engines import client, prompts
 from tunewright.serve.engines.child import Child, Program
 from tunewright.serve.engines.config import LlamaCppOptions
 from tunewright.serve.engines.http_engine import Asked, Place, UpstreamEngine
+from tunewright.serve.engines.llama_schema import unenforced
 from tunewright.serve.engines.speech import Piece
 from tunewright.serve.faults import EngineFault
+from tunewright.serve.formats import SCHEMA_PARAM
+from tunewright.serve.wire import ApiError
 
 _SEEDS = 2**32 - 1
 """llama.cpp's seeds have 32 bits, and the last one means a random one."""
@@ -101,15 +106,19 @@ class LlamaUpstream:
     def ask(self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None) -> Asked:
         """Renders the prompt (see `Upstream`)."""
         loaded = prompts.ready(self.loaded)
+        schema = checked_schema(sampling)
         request, calls = prompts.rendered(loaded, messages, sampling, exact_length=exact_length, tools=tools)
         body = {"prompt": request.prompt_ids, **sampled(request.sampling), "stream": True, "return_tokens": True}
         body |= {"cache_prompt": True, "response_fields": _FINAL}
         if mark := prompts.control_mark(loaded, calls):
             body["preserved_tokens"] = [mark]
+        if schema is not None:
+            body["json_schema"] = schema
         return Asked(request, body, calls)
 
     def size(self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None) -> Size:
         """How large a request is (see `Upstream`)."""
+        checked_schema(sampling)
         return prompts.sized(prompts.ready(self.loaded), messages, sampling, exact_length=exact_length, tools=tools)
 
     async def pieces(self, asked: Asked) -> AsyncIterator[Piece]:
@@ -117,6 +126,8 @@ class LlamaUpstream:
         tokenizer = prompts.ready(self.loaded).tokenizer
         is_first = True
         async with client.request(self.child.address, "POST", "/completion", asked.body) as response:
+            if refused := await prompts.schema_refused(asked.request.sampling, response):
+                raise refused
             if response.status != 200:
                 raise EngineFault(f"llama.cpp refused the request ({response.status}).")
             async for event in response.events():
@@ -135,6 +146,22 @@ class LlamaUpstream:
                     text = text[1:]  # the blank in front of a first word is the tokenizer's, not the answer's
                 is_first = is_first and not text
                 yield Piece(text, tokens)
+
+
+def checked_schema(sampling: Sampling) -> Any:
+    """The schema that the answer must follow, None for none. Raises ApiError for one that llama.cpp would only follow
+    in part; SchemaRefused or MissingExtraError as `check_schema`: a llama.cpp that is built with llguidance answers as
+    if there were no schema where it cannot take one."""
+    if sampling.json_schema is None:
+        return None
+    check_schema(sampling.json_schema)
+    schema = json.loads(sampling.json_schema)
+    if found := unenforced(schema):
+        place, what = found
+        param = ".".join([SCHEMA_PARAM, *place])
+        message = f"Invalid schema in '{param}': the engine behind this server does not enforce {what}."
+        raise ApiError(400, message, param=param, code="invalid_json_schema")
+    return schema
 
 
 def sampled(sampling: Sampling) -> dict[str, Any]:

@@ -3,7 +3,9 @@ with, so template, BOS and control tokens are the same in every engine."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from tunewright.core.chat import Message
 from tunewright.models.request import Request, Sampling
@@ -11,7 +13,9 @@ from tunewright.models.template import Tools
 from tunewright.serve.answers import Size, fitted
 from tunewright.serve.calls import CallReader, shown_prompt
 from tunewright.serve.engine import Loaded
-from tunewright.serve.faults import NotReady
+from tunewright.serve.engines import client
+from tunewright.serve.faults import NotReady, Refused
+from tunewright.serve.formats import SCHEMA_PARAM
 from tunewright.serve.wire import ApiError
 
 
@@ -37,6 +41,7 @@ def sized(
     loaded: Loaded, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None
 ) -> Size:
     """How large a request is. Raises as `Engine.size`."""
+    refuse_logprobs(sampling)
     prompt = len(shown_prompt(loaded.tokenizer, messages, tools))
     return Size(prompt, fitted(prompt, sampling, loaded.context, exact_length=exact_length).max_new_tokens)
 
@@ -46,8 +51,24 @@ def control_mark(loaded: Loaded, calls: CallReader | None) -> str:
     return calls.mark if calls and calls.mark in loaded.tokenizer.segments.controls else ""
 
 
+def named_schema(schema: str) -> dict[str, Any]:
+    """A response format in OpenAI's words. Every schema is asked for strictly: without it, servers only try."""
+    return {"type": "json_schema", "json_schema": {"name": "answer", "schema": json.loads(schema), "strict": True}}
+
+
+async def schema_refused(sampling: Sampling, response: client.Response) -> Refused | None:
+    """The other server's 400 on a request with a schema, in its own words; None for anything else."""
+    if response.status != 400 or sampling.json_schema is None:
+        return None
+    told = await response.json()
+    error = told.get("error") if isinstance(told, dict) else None
+    message = str((error if isinstance(error, dict) else {}).get("message") or "it gave no reason")[:500]
+    text = f"The schema is not possible with the engine behind this server: {message}"
+    return Refused(400, text, param=SCHEMA_PARAM, code="invalid_json_schema")
+
+
 def refuse_logprobs(sampling: Sampling) -> None:
-    """Raises ApiError: other servers count probabilities in other ways, or leave some out."""
+    """Raises ApiError: llama.cpp streams none for parts of a character, and vLLM names its tokens by their texts."""
     if sampling.logprobs is not None:
         message = "Unsupported parameter: 'logprobs' is not offered by the engine behind this server; leave it out."
         raise ApiError(400, message, param="logprobs", code="unsupported_parameter")

@@ -9,6 +9,8 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from tunewright.core.chat import Message
 from tunewright.core.errors import ResourceError
 from tunewright.models.request import Request, Sampling
@@ -23,6 +25,8 @@ from tunewright.serve.engines.config import RemoteOptions
 from tunewright.serve.engines.http_engine import Asked, Place, UpstreamEngine
 from tunewright.serve.engines.speech import Piece
 from tunewright.serve.faults import EngineFault, Refused
+from tunewright.serve.formats import ANY_OBJECT
+from tunewright.serve.logprobs import TokenLogprob
 from tunewright.serve.tools import FunctionCall, ToolCall, new_call_id
 from tunewright.serve.wire import ApiError, Model, now
 
@@ -114,7 +118,8 @@ class RemoteUpstream:
 
     def ask(self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None) -> Asked:
         """The request in OpenAI's words (see `Upstream`). Raises ApiError for what the other server may ignore."""
-        prompts.refuse_logprobs(sampling)
+        self._refuse("logprobs", sampling.logprobs is not None)
+        self._refuse("response_format", sampling.json_schema is not None)
         self._refuse("tools", bool(tools))
         self._refuse("seed", sampling.seed is not None and sampling.temperature > 0)
         body: dict[str, Any] = {
@@ -132,6 +137,10 @@ class RemoteUpstream:
             body["seed"] = sampling.seed
         if tools:
             body["tools"] = list(tools)
+        if sampling.logprobs is not None:
+            body |= {"logprobs": True, "top_logprobs": sampling.logprobs}
+        if sampling.json_schema is not None:
+            body["response_format"] = response_format(sampling.json_schema)
         return Asked(Request([], sampling), body, told=True)
 
     def _refuse(self, param: str, is_asked: bool) -> None:
@@ -149,7 +158,7 @@ class RemoteUpstream:
 
     async def pieces(self, asked: Asked) -> AsyncIterator[Piece]:
         """The stream (see `Upstream`). The counts come with its end."""
-        heard = _Heard(asked.request.sampling.max_new_tokens)
+        heard = _Heard(asked.request.sampling)
         async with client.request(self.address, "POST", "/chat/completions", asked.body) as response:
             if response.status != 200:
                 raise _refusal(response.status, response.headers, await response.json())
@@ -164,8 +173,9 @@ class RemoteUpstream:
 class _Heard:
     """What a stream of chat chunks has brought so far."""
 
-    def __init__(self, most_tokens: int) -> None:
-        self._most, self._texts = most_tokens, 0
+    def __init__(self, sampling: Sampling) -> None:
+        self._most, self._texts, self._entries = sampling.max_new_tokens, 0, 0
+        self._wants_logprobs = sampling.logprobs is not None
         self._finish: str | None = None
         self._usage: dict[str, Any] | None = None
         self._calls: dict[int, dict[str, str]] = {}
@@ -174,18 +184,22 @@ class _Heard:
         """The text of one chunk; None where it has none."""
         self._usage = event.get("usage") or self._usage
         text = ""
+        entries: list[TokenLogprob] = []
         for choice in event.get("choices") or ():
             delta = choice.get("delta") or {}
             self._finish = choice.get("finish_reason") or self._finish
             text += delta.get("content") or ""
+            if self._wants_logprobs:
+                entries += _entries(choice.get("logprobs"))
             for call in delta.get("tool_calls") or ():
                 self._add(call)
-        if not text:
+        self._entries += len(entries)
+        if not text and not entries:
             return None
-        self._texts += 1
+        self._texts += bool(text)
         if self._texts > self._most + _MORE:
             raise EngineFault("The upstream server does not keep to max_tokens.")
-        return Piece(text)
+        return Piece(text, logprobs=tuple(entries))
 
     def _add(self, call: dict[str, Any]) -> None:
         known = self._calls.setdefault(int(call.get("index", 0)), {"id": "", "name": "", "arguments": ""})
@@ -200,6 +214,8 @@ class _Heard:
             raise UpstreamGone("The upstream server broke off its answer.")
         if self._usage is None:
             raise EngineFault("The upstream server sent no token counts (stream_options.include_usage).")
+        if self._wants_logprobs and self._texts and not self._entries:
+            raise EngineFault("The upstream server sent no log probabilities, though they were asked for.")
         calls = tuple(
             ToolCall(
                 id=call["id"] or new_call_id(), function=FunctionCall(name=call["name"], arguments=call["arguments"])
@@ -213,6 +229,23 @@ class _Heard:
             int(self._usage["prompt_tokens"]),
             calls,
         )
+
+
+def response_format(schema: str) -> dict[str, Any]:
+    """The form of an answer as OpenAI's API takes it."""
+    return {"type": "json_object"} if schema == ANY_OBJECT else prompts.named_schema(schema)
+
+
+def _entries(told: Any) -> list[TokenLogprob]:
+    """Entries of one chunk. Raises EngineFault for what is none: half of them would be worse than nothing."""
+    rows = (told.get("content") if isinstance(told, dict) else None) or ()
+    try:
+        found = [TokenLogprob.model_validate(row) for row in rows]
+    except (ValidationError, TypeError):
+        raise EngineFault("The upstream server sent log probabilities of another form.") from None
+    return [
+        one if one.bytes is not None else one.model_copy(update={"bytes": list(one.token.encode())}) for one in found
+    ]
 
 
 def spoken(message: Message) -> dict[str, Any]:

@@ -5,10 +5,13 @@ Token ids are not used: llama.cpp leaves out of its stream the ids of tokens tha
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 
 from tunewright.models.request import Finish, Request, safe_length
+from tunewright.serve.faults import EngineFault
+from tunewright.serve.logprobs import TokenLogprob
 from tunewright.serve.tools import ToolCall
 
 UNTOLD = -1
@@ -18,13 +21,14 @@ UNTOLD = -1
 @dataclass(frozen=True)
 class Piece:
     """What one event brings. text: what is new; tokens: generated so far, end tokens not counted; prompt_tokens: where
-    the other server counts them; calls: whole ones, with the end only."""
+    the other server counts them; calls: whole ones, with the end only; logprobs: of the new tokens, where asked for."""
 
     text: str = ""
     tokens: int = 0
     finish: Finish | None = None
     prompt_tokens: int = 0
     calls: tuple[ToolCall, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 def take(request: Request, piece: Piece) -> int:
@@ -42,6 +46,16 @@ def take(request: Request, piece: Piece) -> int:
         finish = "length"
     _say(request, piece.text, finish)
     return new
+
+
+def check_form(request: Request) -> None:
+    """Raises EngineFault for an answer that was to be JSON, has ended by itself and is none: servers exist that take
+    a schema and do without it."""
+    if request.sampling.json_schema is not None and request.finish == "stop":
+        try:
+            json.loads(request.text)
+        except ValueError:
+            raise EngineFault("The upstream server did not keep to the schema.") from None
 
 
 def _say(request: Request, text: str, finish: Finish | None) -> None:

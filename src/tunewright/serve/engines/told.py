@@ -1,16 +1,34 @@
-"""An answer whose tool calls another server has read already."""
+"""An answer whose tool calls and log probabilities another server has told."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from tunewright.models.request import Request
 from tunewright.serve.answers import Answer
+from tunewright.serve.calls import CallReader
+from tunewright.serve.engines.speech import Piece
+from tunewright.serve.logprobs import TokenLogprob
 from tunewright.serve.reply import Reply
 from tunewright.serve.tools import ToolCall
 
 
 class ToldAnswer(Answer):
-    """An Answer with calls that were told, not read from its text."""
+    """An Answer with calls and log probabilities that were told, not read from its text and tokens."""
 
-    told: tuple[ToolCall, ...] = ()
+    def __init__(self, request: Request, wake: Callable[[], None], calls: CallReader | None = None) -> None:
+        super().__init__(request, wake, calls)
+        self.told: tuple[ToolCall, ...] = ()
+        self._logprobs: list[TokenLogprob] = []
+
+    def hear(self, piece: Piece) -> None:
+        """Takes what an event brought, before its text is shown."""
+        self.told = piece.calls or self.told
+        self._logprobs += piece.logprobs
+
+    def told_logprobs(self) -> Sequence[TokenLogprob]:
+        """All entries so far."""
+        return self._logprobs
 
     @property
     def reply(self) -> Reply:
@@ -25,4 +43,5 @@ class ToldAnswer(Answer):
             "tool_calls" if self.told else finish,
             self.prompt_tokens,
             self.completion_tokens,
+            self.logprobs_of(content),
         )

@@ -179,6 +179,8 @@ class VllmUpstream:
         }
         if asks.seed is not None:
             body["seed"] = asks.seed
+        if asks.json_schema is not None:
+            body["response_format"] = prompts.named_schema(asks.json_schema)
         return Asked(request, body, calls)
 
     def size(self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None) -> Size:
@@ -188,6 +190,8 @@ class VllmUpstream:
     async def pieces(self, asked: Asked) -> AsyncIterator[Piece]:
         """The stream (see `Upstream`)."""
         async with client.request(self.child_address(), "POST", "/v1/completions", asked.body) as response:
+            if refused := await prompts.schema_refused(asked.request.sampling, response):
+                raise refused
             if response.status != 200:
                 raise EngineFault(f"vLLM refused the request ({response.status}).")
             async for event in response.events():

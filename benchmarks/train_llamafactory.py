@@ -1,0 +1,58 @@
+"""LLaMA-Factory's `train` over rows that are tokenized already; imported by train_one.py in LLaMA-Factory's environment.
+
+Its own data pipeline is left out (`tokenized_path`), so that it trains exactly the rows of the other systems; all else
+is its supervised fine-tuning as it comes, with bf16 (it allows pure_bf16 on GPUs only).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from train_one import ALPHA, BATCH, RANK, RATE, SEED, TARGETS, model_folder
+
+
+def train(rows: list[dict[str, Any]], micro: int, scratch: Path) -> tuple[float, list[float]]:
+    """Seconds of the loop, as transformers' Trainer below it measures them, and the loss of every step."""
+    os.environ["DISABLE_VERSION_CHECK"] = "1"  # it refuses the datasets and torch of today
+    from datasets import Dataset, DatasetDict
+    from llamafactory.train.tuner import run_exp
+
+    masked = [{**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]
+    DatasetDict({"train": Dataset.from_list(masked)}).save_to_disk(str(scratch / "rows"))
+    run_exp(
+        {
+            "model_name_or_path": model_folder(),
+            "stage": "sft",
+            "do_train": True,
+            "finetuning_type": "lora",
+            "lora_rank": RANK,
+            "lora_alpha": ALPHA,
+            "lora_dropout": 0.0,
+            "lora_target": ",".join(TARGETS),
+            "template": "default",
+            "dataset": "named_only",
+            "tokenized_path": str(scratch / "rows"),
+            "cutoff_len": 4096,
+            "disable_shuffling": True,
+            "output_dir": str(scratch / "out"),
+            "per_device_train_batch_size": micro,
+            "gradient_accumulation_steps": BATCH // micro,
+            "num_train_epochs": 1,
+            "learning_rate": RATE,
+            "lr_scheduler_type": "constant",
+            "weight_decay": 0.0,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": "none",
+            "bf16": True,
+            "use_cpu": True,
+            "disable_gradient_checkpointing": True,
+            "seed": SEED,
+        }
+    )
+    told = json.loads((scratch / "out" / "train_results.json").read_text())
+    log = json.loads((scratch / "out" / "trainer_state.json").read_text())["log_history"]
+    return float(told["train_runtime"]), [row["loss"] for row in log if "loss" in row]
