@@ -1,12 +1,13 @@
 """tunewright's training loop beside transformers' Trainer + peft and TRL: wall time, peak memory, loss curves.
 
-    python benchmarks/train.py --data ../shared/data [--steps 8] [--rounds 3] [--trl PYTHON] [--quick]
+    python benchmarks/train.py --data ../shared/data [--steps 8] [--rounds 3] [--trl PYTHON] [--llamafactory PYTHON]
+        [--quick]
 
 Every system trains the same tokenized rows (banking77 with the example's prompt, dialogues of crosswoz_zh and
 messy_irc; a second set has rows of about one length) from the same weights: the built-in model in bf16, LoRA r=16 on
 q and v, effective batch 16, AdamW, constant learning rate, no evaluation, no checkpoint. Each run is its own process,
 so its peak memory is its own; rounds alternate between the systems. Rivals sweep micro-batch sizes, TRL also
-padding_free. `--trl` names a Python that has TRL (benchmarks/setup/trl.sh makes one). Prints a table of medians and
+padding_free. `--trl` and `--llamafactory` name Pythons that have them (benchmarks/setup/*.sh make one). Prints a table of medians and
 ranges, and ends with one JSON line of ratios (time: theirs / ours, above 1 is in our favour; memory: ours / theirs).
 Asserts nothing.
 """
@@ -26,9 +27,13 @@ from typing import Any
 
 from train_rows import mixed_rows, uniform_rows
 
+from tunewright.models import source
+from tunewright.models.config import ModelConfig
+
 BATCH = 16
 TRAINER = {"trainer 1x16": ("trainer", 1), "trainer 2x8": ("trainer", 2), "trainer 4x4": ("trainer", 4)}
 TRL = {"trl 1x16": ("trl", 1), "trl 4x4": ("trl", 4), "trl free 4x4": ("trl-free", 4)}
+FACTORY = {"llamafactory 1x16": ("llamafactory", 1), "llamafactory 4x4": ("llamafactory", 4)}
 OURS = {"tunewright": ("ours", 0), "tunewright, no shared prefix": ("ours-apart", 0)}
 RUNNER = Path(__file__).with_name("train_one.py")
 
@@ -40,6 +45,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trl", type=Path, help="a Python with TRL")
+    parser.add_argument("--llamafactory", type=Path, help="a Python with LLaMA-Factory")
     parser.add_argument("--quick", action="store_true", help="the rivals' best settings alone, and no uniform set")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -57,7 +63,8 @@ def main() -> None:
 
 def measure(rows: Path, arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     """Runs by system, `rounds` of each, alternating."""
-    systems = {**OURS, **TRAINER, **(TRL if arguments.trl else {})}
+    systems = {**OURS, **TRAINER, **(TRL if arguments.trl else {}), **(FACTORY if arguments.llamafactory else {})}
+    pythons = {"trl": arguments.trl, "trl-free": arguments.trl, "llamafactory": arguments.llamafactory}
     if arguments.quick:
         systems = {name: how for name, how in systems.items() if how[1] in (0, 1)}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in systems}
@@ -65,8 +72,7 @@ def measure(rows: Path, arguments: argparse.Namespace) -> dict[str, list[dict[st
         for name, (kind, micro) in systems.items():
             if number and micro == 4:
                 continue  # four times as slow: once is enough to know it
-            python = arguments.trl if kind.startswith("trl") else sys.executable
-            runs[name].append(one(str(python), kind, micro, rows))
+            runs[name].append(one(str(pythons.get(kind, sys.executable)), kind, micro, rows))
             seconds, peak = runs[name][-1]["seconds"], runs[name][-1]["peak_bytes"] / 1e9
             print(f"  {name}: {seconds:.1f} s, {peak:.2f} GB", file=sys.stderr, flush=True)
     return runs
@@ -75,7 +81,8 @@ def measure(rows: Path, arguments: argparse.Namespace) -> dict[str, list[dict[st
 def one(python: str, kind: str, micro: int, rows: Path) -> dict[str, Any]:
     """One training in a process of its own."""
     command = [python, str(RUNNER), kind, str(micro), str(rows)]
-    quiet = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    model = str(source.resolve(ModelConfig(), Path()))
+    quiet = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "BENCHMARK_MODEL": model}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=quiet, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -101,7 +108,7 @@ def ratios(runs: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
     peak = {name: statistics.median(run["peak_bytes"] for run in found) for name, found in runs.items()}
     ours, apart = OURS
     result = {"mfu": statistics.median(run["mfu"] for run in runs[ours])}
-    for rival, systems in (("trainer", TRAINER), ("trl", TRL)):
+    for rival, systems in (("trainer", TRAINER), ("trl", TRL), ("llamafactory", FACTORY)):
         known = [name for name in systems if name in runs]
         if known:
             best = min(known, key=time.__getitem__)

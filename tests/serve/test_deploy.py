@@ -68,3 +68,37 @@ def test_the_composed_server_has_its_broker_and_cache(file, monkeypatch):
     assert "allkeys-lru" in services["cache"]["command"]
     assert float(server["stop_grace_period"].removesuffix("s")) > STOP_S
     assert (DEPLOY / server["build"]["context"] / server["build"]["dockerfile"]).resolve() == DEPLOY / "Dockerfile"
+
+
+def test_the_composed_worker_takes_jobs_of_that_server(file, monkeypatch):
+    services = yaml.safe_load((DEPLOY / "compose.yml").read_text(encoding="utf-8"))["services"]
+    server, worker = services["server"], services["worker"]
+    words = [word.replace("$$", "$") for word in server["command"]]
+    assert project.load(file, words).serve.jobs.workers == 0, "the worker of its own is the only one"
+    assert worker["entrypoint"][:3] == ["tunewright", "serve", "worker"]
+    own = project.load(file, [word.replace("$$", "$") for word in worker["command"]]).serve
+    for settings, service_of in ((project.load(file, words).serve, server), (own, worker)):
+        monkeypatch.setenv("BROKER_URL", service_of["environment"]["BROKER_URL"].replace(":?set a password", ""))
+        addresses = settings.jobs.url()
+        assert "@broker:6379/0" in addresses
+    assert worker["network_mode"] == "service:server", "it asks the server at 127.0.0.1"
+    assert worker["volumes"] == server["volumes"], "it finds the server and its keys in the project's folder"
+
+
+def test_the_pods_run_what_this_program_understands(file, monkeypatch):
+    deployment, service_of, scaler = yaml.safe_load_all((DEPLOY / "kubernetes.yml").read_text(encoding="utf-8"))
+    pod = deployment["spec"]["template"]["spec"]
+    ours, vllm = pod["containers"]
+    loaded = project.load(file, ours["args"]).serve
+    port = int(re.search(r":(\d+)/", loaded.engine.url)[1])
+    assert loaded.engine.name == "remote" and loaded.host == "0.0.0.0"
+    assert vllm["args"][vllm["args"].index("--port") + 1] == str(port)
+    assert vllm["args"][vllm["args"].index("--host") + 1] == "127.0.0.1", "only tunewright reaches it"
+    assert ours["ports"][0]["containerPort"] == loaded.port
+    paths = (DEPLOY.parents[1] / "src/tunewright/serve/app.py").read_text(encoding="utf-8")
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert f'@app.get("{ours[probe]["httpGet"]["path"]}")' in paths
+    assert pod["terminationGracePeriodSeconds"] > STOP_S
+    assert service_of["spec"]["selector"].items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+    metric = scaler["spec"]["metrics"][0]["pods"]["metric"]["name"]
+    assert f'"{metric}"' in (DEPLOY.parents[1] / "src/tunewright/serve/metrics.py").read_text(encoding="utf-8")
