@@ -43,7 +43,7 @@ METHODS: dict[str, tuple[dict[str, Any], float]] = {
     "lora-4bit": ({"name": "lora", "base_bits": 4}, 1e-3),
     "ia3": ({"name": "ia3"}, 3e-2),
     "prefix": ({"name": "prefix", "initial_text": TEXT}, 2e-2),
-    "prefix-projection": ({"name": "prefix", "projection": True, "initial_text": TEXT}, 1e-3),
+    "prefix-projection": ({"name": "prefix", "projection": True, "initial_text": TEXT}, 2e-4),
     "freeze": ({"name": "freeze", "layers": 10}, 3e-4),
     "full": ({"name": "full"}, 1e-4),
 }

@@ -2,15 +2,16 @@
 
     python benchmarks/serve.py [--rounds 5] [--llama-server PROGRAM] [--transformers-serve] [--soak SECONDS]
 
-Work: prompts of 64 tokens, 64 new tokens, greedy, bfloat16, 8 at the same time; every question is new, so that no answer
-and only the system text is reused. Every side is a process of its own and answers in turn, in alternating order; the
+Work: prompts of 64 tokens, 64 new tokens, greedy, bfloat16, 8 at the same time; every question is new, so that only the
+system text is reused. Every side is a process of its own and answers in turn, in alternating order; the
 ratios are of one round, then median and range over rounds.
 - ours: the HTTP server with the transformers engine, answer cache off, at 8 and at 1 concurrent request.
 - generate: `model.generate`, one prompt after the other; generate_batch: transformers' continuous batching. No HTTP.
 - llama-server: the program given (else the one on PATH, else the xllamacpp wheel) on a bf16 GGUF file of ours.
 - transformers serve --continuous-batching, over HTTP.
-After the rounds an open loop sends requests at random moments at 80 % of the measured throughput; `first_token_p95_s` is
-of that loop. Prints the table; the last line is JSON. Asserts nothing; see serve_soak.py for what --soak looks at.
+After the rounds an open loop sends requests at random moments at 80 % of the measured throughput;
+`first_token_p95_s` is of that loop. Prints the table; the last line is JSON. Asserts nothing. What --soak looks at:
+serve_soak.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""LLaMA-Factory's `train` over rows that are tokenized already; imported by train_one.py in LLaMA-Factory's environment.
+"""LLaMA-Factory's `train` over rows that are tokenized already; train_one.py imports it in LLaMA-Factory's environment.
 
 Its own data pipeline is left out (`tokenized_path`), so that it trains exactly the rows of the other systems; all else
 is its supervised fine-tuning as it comes, with bf16 (it allows pure_bf16 on GPUs only).
