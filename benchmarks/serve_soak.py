@@ -1,6 +1,6 @@
 """`benchmarks/serve.py --soak SECONDS`: our server at twice its capacity, in float32.
 
-Each question carries a number, and its answer alone is known beforehand; under load the answer must be that one. One
+Each question's answer alone is known beforehand, and no two are the same; under load the answer must be that one. One
 that is another question's would be crossed; one that is neither differs (in float32 a sum depends on the batch in its
 last digits, so a few may). Requests come at random moments at twice the throughput measured just before; what does not
 fit is answered 429 with Retry-After, and nothing else. Memory of the server is read every second.
@@ -53,7 +53,8 @@ def soak(folder: Path, seconds: float) -> dict[str, Any]:
     settings = {"batch_size": BATCH, "queue": QUEUE, "cache": {"store": "off"}, "dtype": "float32"}
     with sides.server(folder, **settings) as (url, process):
         place = load.Place(url, "bench")
-        alone = {text: load.ask(place, text, NEW_TOKENS).text for text in questions}
+        alone = distinct({text: load.ask(place, text, NEW_TOKENS).text for text in questions})
+        questions = list(alone)
         full = load.closed(place, questions, NEW_TOKENS, BATCH)
         capacity = len(questions) / full.seconds
         count = max(1, int(2 * capacity * seconds))
@@ -75,6 +76,12 @@ def soak(folder: Path, seconds: float) -> dict[str, Any]:
         "first_token_p95_s": round(loop.percentile("first_token_s", 0.95), 3),
         "memory": held,
     }
+
+
+def distinct(alone: dict[str, str]) -> dict[str, str]:
+    """Without questions whose answer is another's too: a crossed answer would not show."""
+    owners = {answer: text for text, answer in reversed(alone.items())}
+    return {text: answer for answer, text in reversed(owners.items())}
 
 
 def judged(whole: list[tuple[str, load.Answer]], alone: dict[str, str]) -> dict[str, int]:
