@@ -81,6 +81,7 @@ def _batch(
     from tunewright.models.generate import Request, RunningBatch, Sampling
 
     batch = RunningBatch(model, tokenizer)
+    batch.computes_once = False
     sampling = Sampling(max_new_tokens=new_tokens, ignore_end=True)
     requests = [Request(list(prompt_ids), sampling) for _ in range(size)]
     batch.add(requests)
