@@ -228,9 +228,9 @@ def test_metrics_count_what_happened():
 def test_metrics_show_the_queue_while_it_is_there():
     loaded = kit.tiny()
     with kit.serving(loaded, batch_size=1, queue=5) as (url, engine), ThreadPoolExecutor(3) as pool:
-        first = pool.submit(post, url, {"max_tokens": 30})
-        kit.until(lambda: engine.running == 1, "one runs")
         loaded.model.gate.clear()
+        first = pool.submit(post, url, {"max_tokens": 30})
+        kit.until(lambda: loaded.model.held, "one runs")
         others = [pool.submit(post, url, {"max_tokens": 2}) for _ in range(2)]
         kit.until(lambda: engine.outstanding == 3, "two wait")
         text = httpx.get(f"{url}/metrics").text

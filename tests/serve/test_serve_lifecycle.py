@@ -92,7 +92,7 @@ def test_a_running_client_without_stream_that_leaves_is_cancelled():
             head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
             loaded.model.gate.clear()
             raw.sendall(head.encode() + body)
-            kit.until(lambda: len(engine._running) == 1, "the row runs")
+            kit.until(lambda: loaded.model.held, "the row runs")
             answer = engine._running[0]
         kit.until(lambda: answer.request.cancelled, "the disconnect is noticed")
         loaded.model.gate.set()
@@ -123,7 +123,7 @@ def test_long_prompts_join_one_at_a_time_and_short_ones_together():
     with kit.serving(loaded, batch_size=8) as (url, engine), ThreadPoolExecutor(6) as pool:
         loaded.model.gate.clear()
         first = pool.submit(post, url, max_tokens=60)
-        kit.until(lambda: len(engine._running) == 1, "one row runs")
+        kit.until(lambda: loaded.model.held, "one row runs")
         engine._batch.begin = _recording(engine._batch.begin, widths)
         texts = ["x" * 300, "x" * 300, "a", "b"]
         others = []
@@ -151,7 +151,7 @@ def test_a_long_prompt_is_computed_between_the_steps_of_running_answers():
         alone = post(url, max_tokens=20, messages=[{"role": "user", "content": "y" * 380}]).json()["choices"]
         loaded.model.gate.clear()
         running = pool.submit(post, url, max_tokens=60)
-        kit.until(lambda: len(engine._running) == 1, "one row runs")
+        kit.until(lambda: loaded.model.held, "one row runs")
         compute, step = engine._batch._compute, engine._batch.step
         engine._batch._compute = lambda group, columns: (
             happened.append(("piece", min(columns, group.ids.shape[1] - group.done) * len(group.ids))),
@@ -174,7 +174,7 @@ def test_a_short_prompt_overtakes_one_that_is_computed_in_pieces(monkeypatch):
     with kit.serving(loaded, batch_size=4) as (url, engine), ThreadPoolExecutor(3) as pool:
         loaded.model.gate.clear()
         running = pool.submit(post, url, max_tokens=60)
-        kit.until(lambda: len(engine._running) == 1, "one row runs")
+        kit.until(lambda: loaded.model.held, "one row runs")
         joined: list[int] = []
         join = engine._batch._join
         engine._batch._join = lambda group, logits: (joined.append(group.ids.shape[1]), join(group, logits))[1]
@@ -213,7 +213,7 @@ def test_a_fault_in_a_joining_prompt_leaves_the_running_answer_alone():
         wanted = post(url, max_tokens=60).json()["choices"]
         loaded.model.gate.clear()
         running = pool.submit(post, url, max_tokens=60)
-        kit.until(lambda: len(engine._running) == 1, "the first runs")
+        kit.until(lambda: loaded.model.held, "the first runs")
         advance = engine._batch.advance
         engine._batch.advance = lambda *_: (_ for _ in ()).throw(RuntimeError("no memory for this prompt"))
         joining = pool.submit(post, url, max_tokens=60)

@@ -28,7 +28,7 @@ def test_the_slurm_script_starts_one_rank_a_gpu(tmp_path: Path) -> None:
     assert "#SBATCH --nodes=2\n#SBATCH --ntasks-per-node=4\n" in script
     assert "#SBATCH --signal=TERM@300" in script and "--kill-on-bad-exit=1" in script
     tools = {
-        "scontrol": "echo node1; echo node2",
+        "scontrol": "echo node1; sleep 0.2; echo node2",  # its first reader is gone by then
         "srun": 'shift; for i in 0 1 2 3 4 5 6 7; do SLURM_PROCID=$i SLURM_LOCALID=$((i % 4)) "$@"; done',
         "tunewright": 'echo "$RANK $LOCAL_RANK $WORLD_SIZE $MASTER_ADDR $MASTER_PORT $3"',
     }

@@ -59,7 +59,8 @@ def slurm(job: Job) -> str:
 # Submit with `sbatch FILE`. After a stop, submit it again: the training goes on from its last checkpoint.
 set -euo pipefail
 cd {shlex.quote(job.folder)}
-MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+# Not `| head -n 1`: with pipefail, a scontrol that is still writing would end the job.
+read -r MASTER_ADDR < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export MASTER_ADDR MASTER_PORT={PORT} WORLD_SIZE="$SLURM_NTASKS" LOCAL_WORLD_SIZE={job.ranks}
 export OMP_NUM_THREADS="$SLURM_CPUS_PER_TASK"
 srun --kill-on-bad-exit=1 bash -c {shlex.quote(task)}
