@@ -228,7 +228,7 @@ def test_metrics_count_what_happened():
 def test_metrics_show_the_queue_while_it_is_there():
     loaded = kit.tiny()
     with kit.serving(loaded, batch_size=1, queue=5) as (url, engine), ThreadPoolExecutor(3) as pool:
-        loaded.model.gate.clear()
+        loaded.model.closes_after = 1  # the prompt's pass
         first = pool.submit(post, url, {"max_tokens": 30})
         kit.until(lambda: loaded.model.held, "one runs")
         others = [pool.submit(post, url, {"max_tokens": 2}) for _ in range(2)]
