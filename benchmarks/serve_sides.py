@@ -105,7 +105,8 @@ def ours(folder: Path, settings: dict[str, Any]) -> None:
     from tunewright.models.tokens import ChatTokenizer
     from tunewright.serve.app import Parts
     from tunewright.serve.config import ServeConfig
-    from tunewright.serve.engine import Loaded, TransformersEngine
+    from tunewright.serve.engine import TransformersEngine
+    from tunewright.serve.prepared import Loaded
     from tunewright.serve.server import Server, in_thread
     from tunewright.serve.wire import Model
 

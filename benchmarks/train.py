@@ -7,9 +7,10 @@ Every system trains the same tokenized rows (banking77 with the example's prompt
 messy_irc; a second set has rows of about one length) from the same weights: the built-in model in bf16, LoRA r=16 on
 q and v, effective batch 16, AdamW, constant learning rate, no evaluation, no checkpoint. Each run is its own process,
 so its peak memory is its own; rounds alternate between the systems. Rivals sweep micro-batch sizes, TRL also
-padding_free. `--trl` and `--llamafactory` name Pythons that have them (benchmarks/setup/*.sh make one). Prints a table
-of medians and ranges, and ends with one JSON line of ratios (time: theirs / ours, above 1 is in our favour; memory:
-ours / theirs).
+padding_free. `--trl` and `--llamafactory` name Pythons that have them (benchmarks/setup/*.sh make one). transformers
+imports whatever is installed: memory is compared best in an environment of `pip install 'tunewright[train]'` alone.
+Prints a table of medians and ranges, and ends with one JSON line of ratios (time: theirs / ours, above 1 is in our
+favour; memory: ours / theirs).
 Asserts nothing.
 """
 

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from train_one import ALPHA, BATCH, RANK, RATE, SEED, TARGETS, model_folder
+from train_one import ALPHA, RANK, TARGETS, common_arguments, model_folder
 
 
 def train(rows: list[dict[str, Any]], micro: int, scratch: Path) -> tuple[float, list[float]]:
@@ -23,7 +23,8 @@ def train(rows: list[dict[str, Any]], micro: int, scratch: Path) -> tuple[float,
     masked = [{**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]
     DatasetDict({"train": Dataset.from_list(masked)}).save_to_disk(str(scratch / "rows"))
     run_exp(
-        {
+        common_arguments(scratch, micro)
+        | {
             "model_name_or_path": model_folder(),
             "stage": "sft",
             "do_train": True,
@@ -37,20 +38,9 @@ def train(rows: list[dict[str, Any]], micro: int, scratch: Path) -> tuple[float,
             "tokenized_path": str(scratch / "rows"),
             "cutoff_len": 4096,
             "disable_shuffling": True,
-            "output_dir": str(scratch / "out"),
-            "per_device_train_batch_size": micro,
-            "gradient_accumulation_steps": BATCH // micro,
-            "num_train_epochs": 1,
-            "learning_rate": RATE,
-            "lr_scheduler_type": "constant",
-            "weight_decay": 0.0,
-            "logging_steps": 1,
-            "save_strategy": "no",
-            "report_to": "none",
             "bf16": True,
             "use_cpu": True,
             "disable_gradient_checkpointing": True,
-            "seed": SEED,
         }
     )
     told = json.loads((scratch / "out" / "train_results.json").read_text())

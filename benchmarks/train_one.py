@@ -85,6 +85,23 @@ def ours(rows: list[dict[str, Any]], scratch: Path, *, share_prefix: bool) -> tu
     return timed(trainer)
 
 
+def common_arguments(scratch: Path, micro: int) -> dict[str, Any]:
+    """What every rival is told, in the words of transformers' TrainingArguments."""
+    return {
+        "output_dir": str(scratch / "out"),
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": BATCH // micro,
+        "num_train_epochs": 1,
+        "learning_rate": RATE,
+        "lr_scheduler_type": "constant",
+        "weight_decay": 0.0,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "report_to": "none",
+        "seed": SEED,
+    }
+
+
 def rival(kind: str, rows: list[dict[str, Any]], micro: int, scratch: Path) -> tuple[float, list[float]]:
     """transformers' Trainer or TRL's SFTTrainer over the same rows, in their order."""
     from peft import LoraConfig, get_peft_model
@@ -97,32 +114,21 @@ def rival(kind: str, rows: list[dict[str, Any]], micro: int, scratch: Path) -> t
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=f"{folder}/tokenizer.json", pad_token="<|im_end|>")
     lora = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=TARGETS, lora_dropout=0.0, task_type="CAUSAL_LM")
-    common: dict[str, Any] = {
-        "output_dir": str(scratch),
-        "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": BATCH // micro,
-        "num_train_epochs": 1,
-        "learning_rate": RATE,
-        "lr_scheduler_type": "constant",
-        "weight_decay": 0.0,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "report_to": "none",
+    common = common_arguments(scratch, micro) | {
         "use_cpu": not torch.cuda.is_available(),
-        "seed": SEED,
         "disable_tqdm": True,
         "train_sampling_strategy": "sequential",
     }
     if kind == "trainer":
-        from datasets import Dataset
         from transformers import Trainer, TrainingArguments
 
+        plain: Any = rows  # a list will do: the `datasets` library would only add to its memory
         collator = DataCollatorForSeq2Seq(tokenizer, label_pad_token_id=-100)
         return timed(
             Trainer(
                 model=get_peft_model(model, lora),
                 args=TrainingArguments(**common),
-                train_dataset=Dataset.from_list(rows),
+                train_dataset=plain,
                 data_collator=collator,
             )
         )

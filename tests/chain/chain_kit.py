@@ -25,7 +25,8 @@ from tunewright.project import ProjectConfig
 from tunewright.quantize.config import SCHEMES
 from tunewright.serve.app import Parts
 from tunewright.serve.config import ServeConfig
-from tunewright.serve.engine import Loaded, TransformersEngine
+from tunewright.serve.engine import TransformersEngine
+from tunewright.serve.prepared import Loaded
 from tunewright.serve.server import Server, in_thread
 from tunewright.serve.wire import Model
 

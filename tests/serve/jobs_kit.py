@@ -12,8 +12,9 @@ import httpx
 import serving_kit as kit
 
 from tunewright.serve.config import JobsConfig
-from tunewright.serve.engine import Loaded, TransformersEngine
+from tunewright.serve.engine import TransformersEngine
 from tunewright.serve.jobs.service import JobService
+from tunewright.serve.prepared import Loaded
 
 BODY = {"model": kit.MODEL, "messages": kit.HELLO, "max_tokens": 6, "temperature": 0}
 

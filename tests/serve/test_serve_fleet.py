@@ -24,8 +24,9 @@ from tunewright.core.runs import Artifact, Workspace
 from tunewright.serve import roster, serving
 from tunewright.serve.choose import Choice, choose
 from tunewright.serve.config import ServeConfig
-from tunewright.serve.engine import Loaded, TransformersEngine
+from tunewright.serve.engine import TransformersEngine
 from tunewright.serve.fleet import Fleet
+from tunewright.serve.prepared import Loaded
 from tunewright.serve.roster import Sources
 from tunewright.serve.server import Server, in_thread
 from tunewright.serve.switch import in_share

@@ -7,7 +7,7 @@ from tunewright.core.chat import Message
 from tunewright.models.generate import Sampling, generate
 from tunewright.serve import stage
 from tunewright.serve.config import ServeConfig
-from tunewright.serve.engine import Loaded
+from tunewright.serve.prepared import Loaded
 from tunewright.serve.terminal import chat
 
 SAMPLING = Sampling(max_new_tokens=12)

@@ -87,7 +87,7 @@ def test_the_walk_sees_what_a_real_step_allocates(base: Path, method: dict[str, 
 @pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
 @pytest.mark.parametrize("method", ALL, ids=lambda m: m["name"])
 def test_everything_grows_on_a_line_with_the_layers(target: Path, method: dict[str, Any], checkpointing: bool) -> None:
-    """Two and three layers say what six need."""
+    """Three and four layers say what six need."""
     target.write_text(
         json.dumps(
             {

@@ -103,13 +103,15 @@ class PrefixModel(PeftModelForCausalLM, Prefixed):
         use_cache: bool = False,
         logits_to_keep: int | Tensor = 0,
         segments: Sequence[Any] = (),
+        **packed: Any,
     ) -> Any:
-        """input_ids: [B, T]; attention_mask: [B, T], 1 = real token; segments: those of a packed sequence.
+        """input_ids: [B, T]; attention_mask: [B, T], 1 = real token; segments: those of a packed sequence; `packed`:
+        what else its layers take.
 
         No cache is read or made: generation goes through `models.generate`.
         """
         assert not use_cache, "a prefix model generates through models.generate"
-        rest: dict[str, Any] = {"segments": segments} if segments else {}
+        rest: dict[str, Any] = {"segments": segments, **packed} if segments else {}
         if not segments:
             mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
             rest["attention_mask"] = _see_prefix(mask, self.virtual_tokens)

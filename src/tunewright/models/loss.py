@@ -11,7 +11,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from tunewright.core.events import track
+from tunewright.models.adapters_layers import decoder_layers
 from tunewright.models.kernels.head_loss import frozen_head, head_loss
+from tunewright.models.kernels.layers import KEPT, Last
 from tunewright.models.packing import ATTENTION, attending, micro_batches, pack
 from tunewright.models.tokens import IGNORED, Example
 
@@ -26,13 +28,14 @@ def packed_loss(
     """
     batch = pack(examples, model.device, share_prefix=share_prefix)
     head = frozen_head(model)
+    kept = {KEPT: batch.keep} if isinstance(decoder_layers(model)[-1], Last) else {"logits_to_keep": batch.keep}
     with head.left_out() if head is not None else nullcontext():
         output = model(
             input_ids=batch.input_ids,
             position_ids=batch.position_ids,
             segments=batch.segments,
             use_cache=False,
-            logits_to_keep=batch.keep,
+            **kept,
         )
     if head is not None:
         return head_loss(output.logits[0], head, batch.targets, label_smoothing)

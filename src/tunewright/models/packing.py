@@ -161,23 +161,30 @@ def attend(
     scaling: float | None = None,
     segments: Sequence[Segment] = (),
     products: bool = True,
+    sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention within each segment and to its prefix. query: [1, H, T, D]; key, value: [1, H_kv, P + T, D], where
     every token sees the first P (a trained prefix; 0 without one); returns [1, T, H, D]. products: by matrix products
-    where they are faster. The signature is transformers' attention interface."""
+    where they are faster. sliding_window: keys that a token sees at most, the last ones and itself (Mistral). The
+    signature is transformers' attention interface."""
     assert segments, "packed attention needs the segments"
     front = key.shape[2] - query.shape[2]
     parts = [_part(segment, front) for segment in segments]
-    if products and dropout == 0 and query.dtype in _16_BIT and query.device.type == "cpu":
+    window = sliding_window or key.shape[2]
+    slides = any(sum(place.stop - place.start for place in places) > window for _, places in parts)
+    if products and not slides and dropout == 0 and query.dtype in _16_BIT and query.device.type == "cpu":
         return packed_attention(query[0], key[0], value[0], parts, scaling or query.shape[-1] ** -0.5)[None], None
     settings: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
     found = []
     for own, places in parts:
         keys, values = (torch.cat([states[:, :, place] for place in places], 2) for states in (key, value))
         seen, length = keys.shape[2] - (own.stop - own.start), own.stop - own.start
-        settings["is_causal"] = not seen
-        settings["attn_mask"] = _after_prefix(seen, length, query.device) if seen else None
+        is_whole = not seen and length <= window
+        settings["is_causal"] = is_whole
+        settings["attn_mask"] = (
+            None if is_whole else _after_prefix(seen, length, min(window, seen + length), query.device)
+        )
         found.append(scaled_dot_product_attention(query[:, :, own], keys, values, **settings))
     return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
 
@@ -191,11 +198,12 @@ def _part(segment: Segment, front: int) -> Part:
 
 
 @lru_cache(maxsize=4096)
-def _after_prefix(prefix: int, length: int, device: torch.device) -> Tensor:
-    """[length, prefix + length] bool: every row sees the whole prefix and itself causally. Never an inference tensor: a
-    mask first needed by an evaluation is used again by the training."""
+def _after_prefix(prefix: int, length: int, window: int, device: torch.device) -> Tensor:
+    """[length, prefix + length] bool: every row sees the prefix and itself causally, the last `window` of them. Never
+    an inference tensor: a mask first needed by an evaluation is used again by the training."""
     with torch.inference_mode(False):
-        return torch.ones(length, prefix + length, dtype=torch.bool, device=device).tril(prefix)
+        causal = torch.ones(length, prefix + length, dtype=torch.bool, device=device).tril(prefix)
+        return causal.triu(prefix - window + 1)
 
 
 @contextmanager

@@ -202,16 +202,6 @@ class Engine(Protocol):
     def tokens(self) -> int: ...
 
     async def submit(
-        self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None = None
-    ) -> Answer:
-        """Accepts a request. `exact_length`: refuse, instead of lower, a max_new_tokens that does not fit; `tools`:
-        what the model may call.
-
-        Raises NotReady, QueueFull, ContextExceeded, ToolsNotShown, or TemplateRefusal.
-        """
-        ...
-
-    async def submit_all(
         self,
         messages: Sequence[Message],
         samplings: Sequence[Sampling],
@@ -219,7 +209,11 @@ class Engine(Protocol):
         exact_length: bool,
         tools: Tools | None = None,
     ) -> list[Answer]:
-        """The same conversation once for each sampling, all of them or none. Raises as `submit`."""
+        """Accepts a conversation once for each sampling, all of them or none. `exact_length`: refuse, instead of lower,
+        a max_new_tokens that does not fit; `tools`: what the model may call.
+
+        Raises NotReady, QueueFull, ContextExceeded, ToolsNotShown, or TemplateRefusal.
+        """
         ...
 
     async def size(

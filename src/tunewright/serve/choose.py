@@ -18,7 +18,7 @@ from tunewright.models.config import ModelConfig, ModelInfo
 from tunewright.models.load import choose_dtype, for_inference, load_model
 from tunewright.models.prefix import taken_positions
 from tunewright.models.tokens import ChatTokenizer
-from tunewright.serve.engine import Loaded
+from tunewright.serve.prepared import Loaded
 
 ENGINE = "transformers"
 Wants = Literal["weights", "gguf", "any"]

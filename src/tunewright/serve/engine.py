@@ -22,10 +22,7 @@ from tunewright.serve.outbox import Outbox
 from tunewright.serve.prefills import WHILE_IDLE, WHILE_ROWS_RUN, Group, Prefills
 from tunewright.serve.prepared import Loaded, Prepared, Preparer
 
-__all__ = ["FAULTS_UNTIL_FAILING", "MAX_RETRY_S", "Loaded", "TransformersEngine"]
-
 FAULTS_UNTIL_FAILING = 3
-MAX_RETRY_S = 60
 
 
 class TransformersEngine:
@@ -88,12 +85,6 @@ class TransformersEngine:
         return self._tokens
 
     async def submit(
-        self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None = None
-    ) -> Answer:
-        """Accepts a request (see `Engine`). All requests come from one event loop."""
-        return (await self.submit_all(messages, [sampling], exact_length=exact_length, tools=tools))[0]
-
-    async def submit_all(
         self,
         messages: Sequence[Message],
         samplings: Sequence[Sampling],
@@ -101,7 +92,7 @@ class TransformersEngine:
         exact_length: bool,
         tools: Tools | None = None,
     ) -> list[Answer]:
-        """Accepts several answers to one conversation (see `Engine`): its prompt is computed once."""
+        """Accepts a conversation (see `Engine`); its prompt is computed once. All requests come from one event loop."""
         preparer = self._check_open()
         self._check_room(len(samplings))
         prepared = await asyncio.to_thread(
@@ -145,8 +136,7 @@ class TransformersEngine:
 
     def _check_room(self, rows: int) -> None:
         if self._outstanding + rows > self._batch_size + self._queue:
-            turns = self._outstanding / self._batch_size
-            raise QueueFull(self._outstanding, min(MAX_RETRY_S, max(1, round(self._mean_s * turns / 2))))
+            raise QueueFull(self._outstanding, turns=self._outstanding / self._batch_size, turn_s=self._mean_s)
 
     def _notify(self) -> None:
         with self._lock:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
+MAX_RETRY_S = 60
+
 
 class EngineFault(Exception):
     """The engine failed while it worked on this request."""
@@ -38,9 +40,11 @@ class NotReady(Exception):
 class QueueFull(Exception):
     """No place to wait; `retry_after_s` is a guess at when there will be one."""
 
-    def __init__(self, waiting: int, retry_after_s: int) -> None:
+    def __init__(self, waiting: int, *, turns: float, turn_s: float) -> None:
+        """turns: full batches that are ahead; turn_s: what one took so far."""
         super().__init__(f"{waiting} requests are waiting already")
-        self.waiting, self.retry_after_s = waiting, retry_after_s
+        self.waiting = waiting
+        self.retry_after_s = min(MAX_RETRY_S, max(1, round(turn_s * turns / 2)))
 
 
 class ContextExceeded(Exception):

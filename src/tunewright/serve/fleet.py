@@ -75,12 +75,6 @@ class Fleet:
         return self._tokens_before + sum(engine.tokens for engine in self.engines)
 
     async def submit(
-        self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None = None
-    ) -> Answer:
-        """Asks the main engine."""
-        return await self.main.submit(messages, sampling, exact_length=exact_length, tools=tools)
-
-    async def submit_all(
         self,
         messages: Sequence[Message],
         samplings: Sequence[Sampling],
@@ -89,7 +83,7 @@ class Fleet:
         tools: Tools | None = None,
     ) -> list[Answer]:
         """Asks the main engine."""
-        return await self.main.submit_all(messages, samplings, exact_length=exact_length, tools=tools)
+        return await self.main.submit(messages, samplings, exact_length=exact_length, tools=tools)
 
     async def size(
         self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None = None

@@ -47,7 +47,10 @@ class Question:
     async def submit(self, engine: Engine) -> Answer:
         """Asks the engine; raises ApiError."""
         with refusals():
-            return await engine.submit(self.messages, self.sampling, exact_length=self.exact_length, tools=self.tools)
+            (answer,) = await engine.submit(
+                self.messages, [self.sampling], exact_length=self.exact_length, tools=self.tools
+            )
+        return answer
 
     async def submit_all(self, engine: Engine) -> list[Answer]:
         """Asks for every choice, all or none; raises ApiError. With a seed, choice i is drawn with seed + i."""
@@ -55,7 +58,7 @@ class Question:
         seeds = [None if seed is None else _as_seed(seed + choice) for choice in range(self.choices)]
         samplings = [replace(self.sampling, seed=seed) for seed in seeds]
         with refusals():
-            return await engine.submit_all(self.messages, samplings, exact_length=self.exact_length, tools=self.tools)
+            return await engine.submit(self.messages, samplings, exact_length=self.exact_length, tools=self.tools)
 
     async def size(self, engine: Engine) -> Size:
         """Its tokens; raises ApiError."""

@@ -19,6 +19,8 @@ from tunewright.serve.fleet import RunningEngine
 from tunewright.serve.log import Log
 
 TICK_S = 0.02
+LOOK_S = 0.1
+"""Between two looks of a server that answers: each costs its event loop a turn."""
 INTERRUPT_S = 5.0
 """After the drain: time for interrupted rows to leave and for their last bytes to be sent."""
 
@@ -107,7 +109,7 @@ class Server:
             if self.engine.state == "ready" and self._uvicorn.started and not announced:
                 announced = True
                 self._say(f"serve: ready at {url}/v1")
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(LOOK_S if announced else TICK_S)
         self.app.state.chat.draining = True
         if self.engine.outstanding:
             await self._wait_for_answers()

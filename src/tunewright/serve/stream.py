@@ -1,5 +1,5 @@
-"""Server-sent events as OpenAI frames them: role, text, tool calls, finish reason of each
-choice, usage if asked for, `[DONE]`."""
+"""Server-sent events as OpenAI frames them: role, text, calls and finish reason of each choice, usage if asked for,
+`[DONE]`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from tunewright.serve.reply import Reading, Reply, usage
 from tunewright.serve.tools import CallDelta
 
 DONE = "data: [DONE]\n\n"
+_PLACE = "\0"
+"""Where the text goes: in no other part of a chunk."""
 
 
 class EventStream(StreamingResponse):
@@ -90,7 +92,9 @@ class _Voice:
     def says(self, piece: str) -> str:
         self._sent += len(piece)
         known = self._reading.logprobs
-        new = None if known is None else self._follower.more(known, self._sent)
+        if known is None:
+            return self._made.text(self._index, piece)
+        new = self._follower.more(known, self._sent)
         return self._made.chunk(self._index, wire.Delta(content=piece), logprobs=new)
 
     def end(self, reply: Reply) -> Iterator[str]:
@@ -106,6 +110,15 @@ class _Chunks:
     def __init__(self, model: str, include_usage: bool) -> None:
         self._head: dict[str, Any] = {"id": wire.new_id(), "created": wire.now(), "model": model}
         self._include_usage = include_usage
+        self._around: dict[int, tuple[str, str]] = {}
+
+    def text(self, index: int, piece: str) -> str:
+        """The chunk of a piece of text alone: most of a stream, so all but the text is written once."""
+        if index not in self._around:
+            head, tail = self.chunk(index, wire.Delta(content=_PLACE)).split(json.dumps(_PLACE))
+            self._around[index] = head, tail
+        head, tail = self._around[index]
+        return f"{head}{json.dumps(piece)}{tail}"
 
     def chunk(
         self,

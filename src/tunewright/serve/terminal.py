@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from tunewright.core.chat import Message
 from tunewright.models.generate import Request, RunningBatch, Sampling
 from tunewright.models.template import TemplateRefusal
-from tunewright.serve.engine import Loaded
+from tunewright.serve.prepared import Loaded
 
 PROMPT = "you> "
 HELP = "/reset forgets the conversation, /exit (or end of input) leaves, Ctrl-C stops an answer"

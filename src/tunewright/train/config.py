@@ -77,8 +77,8 @@ class TrainConfig(Section):
     activation_offload: bool = False
     """Keeps activations in the machine's memory until the backward pass: less of the GPU's, slower. CUDA only."""
     trim_memory: bool | None = None
-    """Gives freed memory back within a step (CPU): up to 40 % smaller, 5 to 30 % slower. By default with
-    gradient_checkpointing only."""
+    """Gives freed memory back within a step (CPU): smaller, 5 to 30 % slower. By default with gradient_checkpointing
+    only, and else between steps, which costs nothing; `false`: never."""
     check_memory: bool = True
     """Refuses a training that cannot fit, before weights are loaded, and names the nearest that does."""
     step_down: bool = True

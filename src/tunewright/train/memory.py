@@ -6,7 +6,6 @@ same gradient: tests/train/test_memory.py.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -24,6 +23,7 @@ from tunewright.core.runs import Output
 from tunewright.models import source
 from tunewright.models.adapters_layers import decoder_layers
 from tunewright.models.tokens import Example
+from tunewright.train import heap
 from tunewright.train.config import TrainConfig
 from tunewright.train.footprint import blank
 from tunewright.train.footprint.parts import Device, Footprint, split_of
@@ -247,15 +247,9 @@ def held_down(model: Any, settings: TrainConfig) -> Iterator[None]:
     with ExitStack() as stack:
         if settings.activation_offload and on_gpu:
             stack.enter_context(torch.autograd.graph.save_on_cpu(pin_memory=False))
-        give_back = None if on_gpu or not trims(settings) else _give_back()
-        if give_back is not None:
+        trim = None if on_gpu or not trims(settings) else heap.give_back()
+        if trim is not None:
             for layer in decoder_layers(model)[::EVERY_LAYERS]:
-                hook = layer.register_forward_pre_hook(lambda *_: give_back() and None)
+                hook = layer.register_forward_pre_hook(lambda *_: trim() and None)
                 stack.callback(hook.remove)
         yield
-
-
-def _give_back() -> Callable[[], int] | None:
-    """glibc's malloc_trim, which returns free pages anywhere in the heap; None with another C library."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    return None if trim is None else lambda: int(trim(0))

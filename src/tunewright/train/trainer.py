@@ -20,6 +20,7 @@ from tunewright.train import culprits, trackers
 from tunewright.train.config import VALIDATION_LOSS, TrainConfig
 from tunewright.train.culprits import Loss
 from tunewright.train.generated import GeneratedScores
+from tunewright.train.heap import BetweenSteps
 from tunewright.train.plan import StepPlan
 from tunewright.train.precision import Precision
 from tunewright.train.record import OBJECTIVE, objectives
@@ -68,6 +69,8 @@ class PackedTrainer(Trainer):
         self._settings, self._validation, self._scores = settings, validation, scores
         self._levers = levers
         self.control: Any
+        on_cpu = not torch.cuda.is_available() and settings.trim_memory is not False
+        self._give_back: Callable[[], None] = BetweenSteps() if on_cpu else lambda: None
         self._watch: LossWatch | None = None
         smoothing, share = settings.label_smoothing, shares_prefixes(settings)
         self._validation_loss: Loss = padded_loss
@@ -85,6 +88,7 @@ class PackedTrainer(Trainer):
         Raises TrainingDiverged, before the optimizer touches a weight, for a loss or gradient that is no number.
         """
         model.train()
+        self._give_back()
         examples: list[Example] = inputs["examples"]
         trained = sum(example.trained for example in examples)
         groups = micro_batches(examples, max_tokens=self._settings.micro_batch_tokens)

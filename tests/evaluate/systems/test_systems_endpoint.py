@@ -176,7 +176,8 @@ def test_our_own_server_answers_as_its_model(tiny: Path) -> None:
     """The tiny model served over HTTP against the same model in memory, greedy, row by row."""
     from tunewright.serve.app import Parts
     from tunewright.serve.config import ServeConfig
-    from tunewright.serve.engine import Loaded, TransformersEngine
+    from tunewright.serve.engine import TransformersEngine
+    from tunewright.serve.prepared import Loaded
     from tunewright.serve.server import Server, in_thread
     from tunewright.serve.wire import Model
 

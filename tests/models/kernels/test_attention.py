@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -101,4 +103,24 @@ def test_nothing_but_the_states_is_kept_for_the_backward_pass() -> None:
     query, key, value, _ = drawn(200, 200)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         packed(query.requires_grad_(), key.requires_grad_(), value, 0.3)
-    assert sum(kept) == query.numel() + key.numel() + value.numel()
+    sums = query.numel() // query.shape[-1]
+    assert sum(kept) == query.numel() + key.numel() + value.numel() + sums
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("size", [30.0, -30.0, 1e-4], ids=["large", "small", "flat"])
+def test_scores_of_any_size_are_softmaxs(dtype: torch.dtype, size: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores of thousands, above or below zero, would leave the range of numbers if they were raised to as they are."""
+    query, key, value, above = drawn(40, 60)
+    inputs = [tensor.to(dtype) for tensor in (query.abs() * abs(size), key.abs() * size, value, above)]
+    found = results(packed, inputs)
+    monkeypatch.setattr(attention, "_SUMS", (math.inf, math.inf))
+    expected = results(packed, inputs)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.isfinite(ours).all()
+        error = float((ours - theirs).double().norm() / (theirs.double().norm() + 1e-9))
+        assert error < (1e-6 if dtype in (torch.float64, torch.float32) else 0.01)
+        assert size == 1e-4 or torch.equal(ours, theirs), "computed again with the largest score taken off"
+    if dtype == torch.float64:
+        for ours, theirs in zip(found, results(plain, inputs), strict=True):
+            assert torch.allclose(ours, theirs, atol=1e-9)

@@ -118,7 +118,8 @@ def test_a_frozen_head_is_left_out_of_the_packed_loss_and_a_trained_one_is_not(t
 
 def test_a_fused_model_computes_and_saves_what_it_did(tiny: Path) -> None:
     plain, other = (load_model(tiny, dtype=torch.float64) for _ in range(2))
-    assert fused.fuse(other) == 2 * 2 + 1 + 2, "two norms and a gated layer in each of two layers, and the last norm"
+    parts = 2 + 1 + 1  # norms, gated layer and attention of each of two layers; then the last norm, the last layer
+    assert fused.fuse(other) == 2 * parts + 1 + 1
     ids = torch.randint(0, 259, (2, 30), generator=torch.Generator().manual_seed(2))
     found = [_backward(model, ids) for model in (plain, other)]
     for name, gradient in found[0].items():

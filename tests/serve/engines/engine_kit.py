@@ -19,12 +19,13 @@ from tunewright.models.load import for_inference, load_model
 from tunewright.models.tokens import ChatTokenizer
 from tunewright.serve.choose import Files
 from tunewright.serve.config import ServeConfig
-from tunewright.serve.engine import Loaded, TransformersEngine
+from tunewright.serve.engine import TransformersEngine
 from tunewright.serve.engines.config import LlamaCppOptions, RemoteOptions
 from tunewright.serve.engines.http_engine import Place, UpstreamEngine
 from tunewright.serve.engines.llama_cpp import LlamaUpstream
 from tunewright.serve.engines.remote import RemoteUpstream
 from tunewright.serve.fleet import RunningEngine
+from tunewright.serve.prepared import Loaded
 from tunewright.serve.server import Server, in_thread
 
 CONTEXT = 4096

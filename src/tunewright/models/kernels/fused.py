@@ -1,8 +1,9 @@
-"""RMSNorm and the gated activation of Llama-like models for training: fewer passes, less kept for the backward pass.
+"""The layers of Llama-like models for training: fewer passes, less kept for the backward pass.
 
 transformers' RMSNorm keeps three fp32 copies of its input for the backward pass; here the input alone is kept, and the
-fp32 numbers live for a few rows at a time. The gated activation keeps gate and up, not their product's parts. Equality:
-tests/models/kernels/test_fused.py; memory and time: docs/results.md. Switch: `train.kernels: plain`.
+fp32 numbers live for a few rows at a time. The gated activation keeps gate and up, not their product's parts. Attention
+layers and the last decoder layer: models/kernels/layers. Equality: tests/models/kernels/test_fused.py; memory and time:
+docs/results.md. Switch: `train.kernels: plain`.
 """
 
 from __future__ import annotations
@@ -15,28 +16,37 @@ from torch import Tensor
 from torch.nn import functional
 
 from tunewright.models.kernels.decoder import FAMILIES
+from tunewright.models.kernels.layers import Attention, Last
+from tunewright.models.kernels.projection import project, projections_of
 
 _GATED = ("gate_proj", "up_proj", "down_proj")
-ROWS = 256
-"""Rows whose fp32 numbers are there at once: they stay in the processor's cache."""
+_ATTENDS = ("q_proj", "k_proj", "v_proj", "o_proj", "head_dim", "scaling")
+NUMBERS = 1 << 20
+"""fp32 numbers of a norm that are there at once: they stay in the processor's cache."""
 
 
 def fuse(model: Any) -> int:
-    """Gives the norms and gated layers of a Llama-like model their fused forms, in place; returns how many. Weights,
-    names and what is saved stay as they are."""
+    """Gives the layers of a Llama-like model their fused forms, in place; returns how many. Weights, names and what is
+    saved stay as they are."""
     if model.config.model_type not in FAMILIES or model.config.hidden_act != "silu":
         return 0
-    fused = 0
-    for module in model.modules():
+    found = [(module, form) for module in model.modules() if (form := _form(module)) is not None]
+    last = [module for module in model.modules() if type(module).__name__.endswith("DecoderLayer")][-1:]
+    for module, form in [*found, *((module, Last) for module in last)]:
         kind: Any = type(module)
-        if hasattr(module, "variance_epsilon") and kind.__name__.endswith("RMSNorm"):
-            module.__class__ = _with(_Norm, kind)
-        elif kind.__name__.endswith("MLP") and all(hasattr(module, name) for name in _GATED):
-            module.__class__ = _with(_Gated, kind)
-        else:
-            continue
-        fused += 1
-    return fused
+        module.__class__ = _with(form, kind)
+    return len(found) + len(last)
+
+
+def _form(module: Any) -> type | None:
+    kind = type(module).__name__
+    if kind.endswith("RMSNorm") and hasattr(module, "variance_epsilon"):
+        return _Norm
+    if kind.endswith("MLP") and all(hasattr(module, name) for name in _GATED):
+        return _Gated
+    if kind.endswith("Attention") and all(hasattr(module, name) for name in _ATTENDS):
+        return Attention
+    return None
 
 
 @cache
@@ -60,8 +70,11 @@ class _Gated:
     down_proj: Any
 
     def forward(self, x: Tensor) -> Tensor:
-        product = _SiluProduct.apply(self.gate_proj(x), self.up_proj(x))  # type: ignore[no-untyped-call]
-        down: Tensor = self.down_proj(product)
+        inputs = projections_of((self.gate_proj, self.up_proj), x)
+        gate, up = (self.gate_proj(x), self.up_proj(x)) if inputs is None else project(x, inputs)
+        product: Tensor = _SiluProduct.apply(gate, up)  # type: ignore[no-untyped-call]
+        outward = projections_of((self.down_proj,), product)
+        down: Tensor = self.down_proj(product) if outward is None else project(product, outward)[0]
         return down
 
 
@@ -72,7 +85,9 @@ class _RmsNorm(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         rows, output = x.reshape(-1, x.shape[-1]), torch.empty_like(x)
         scales = torch.empty(len(rows), 1, dtype=torch.float32, device=x.device)
-        for part, made, scale in zip(*(_parts(t) for t in (rows, output.view(rows.shape), scales)), strict=True):
+        for part, made, scale in zip(
+            *(_parts(t, x.shape[-1]) for t in (rows, output.view(rows.shape), scales)), strict=True
+        ):
             wide = part.to(torch.float32, copy=True)
             scale.copy_(torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon))
             torch.mul(wide.mul_(scale).to(x.dtype), weight, out=made)
@@ -85,7 +100,7 @@ class _RmsNorm(torch.autograd.Function):
         rows, above = x.reshape(-1, x.shape[-1]), gradients[0].reshape(-1, x.shape[-1])
         to_x = torch.empty_like(x)
         to_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
-        together = zip(*(_parts(t) for t in (rows, above, scales, to_x.view(rows.shape))), strict=True)
+        together = zip(*(_parts(t, x.shape[-1]) for t in (rows, above, scales, to_x.view(rows.shape))), strict=True)
         for part, gradient, scale, made in together:
             unit, wide = part.float() * scale, gradient.to(torch.float32, copy=True)
             if to_weight is not None:
@@ -112,5 +127,5 @@ class _SiluProduct(torch.autograd.Function):
         return to_gate, functional.silu(gate).mul_(above)
 
 
-def _parts(rows: Tensor) -> tuple[Tensor, ...]:
-    return tuple(torch.split(rows, ROWS))
+def _parts(rows: Tensor, width: int) -> tuple[Tensor, ...]:
+    return tuple(torch.split(rows, max(1, NUMBERS // width)))

@@ -15,8 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tunewright.models.kernels.rare import happens
+
 POSITIONS = 128
 """Positions whose logits are there at once."""
+_LEAST = 1e-30
+"""Probabilities below it come near the end of float32's range."""
 
 
 class CutHead(nn.Linear):
@@ -73,14 +77,15 @@ class _HeadLoss(torch.autograd.Function):
             rows = slice(start, start + POSITIONS)
             logits = functional.linear(hidden[rows].to(weight.dtype), weight)
             wanted = targets[rows]
-            logprobs = torch.log_softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
-            chosen = logprobs.gather(1, wanted[:, None])
-            total += ((smoothing - 1) * chosen.sum() - smoothing * logprobs.mean(-1).sum()).float()
+            shares = torch.softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
+            total += _loss(shares, logits, wanted, smoothing).float()
+            del logits  # a piece's numbers go before the next one's come
             if to_hidden is not None:
-                gradient = logprobs.exp_()
-                gradient -= smoothing / weight.shape[0]
-                gradient.scatter_add_(1, wanted[:, None], torch.full_like(chosen, smoothing - 1))
-                to_hidden[rows] = gradient.to(weight.dtype) @ weight
+                if smoothing:
+                    shares -= smoothing / weight.shape[0]
+                shares.scatter_add_(1, wanted[:, None], shares.new_full((len(shares), 1), smoothing - 1))
+                to_hidden[rows] = shares.to(weight.dtype) @ weight
+            del shares
         if to_hidden is not None:
             ctx.save_for_backward(to_hidden)
         return total
@@ -89,3 +94,25 @@ class _HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (to_hidden,) = ctx.saved_tensors
         return to_hidden * gradients[0].to(to_hidden.dtype), None, None, None
+
+
+def _loss(shares: Tensor, logits: Tensor, wanted: Tensor, smoothing: float) -> Tensor:
+    """Sum of cross entropy over positions, in the format of `shares`."""
+    chosen = _logs(shares, logits, wanted)
+    if not smoothing:
+        return -chosen.sum()
+    own = logits.gather(1, wanted[:, None]).to(chosen.dtype)
+    mean = logits.mean(-1, keepdim=True, dtype=chosen.dtype) - own + chosen  # log probability of all tokens
+    return -((1 - smoothing) * chosen + smoothing * mean).sum()
+
+
+def _logs(shares: Tensor, logits: Tensor, wanted: Tensor) -> Tensor:
+    """Log probability of each position's token, [n, 1]. shares: softmax of `logits`; one too small for its logarithm to
+    be exact is computed from the logits."""
+    chosen = shares.gather(1, wanted[:, None])
+    small = (chosen < _LEAST)[:, 0]
+    logs = chosen.log_()
+    if happens(small.any()):
+        exact = torch.log_softmax(logits[small], -1, dtype=shares.dtype)
+        logs[small] = exact.gather(1, wanted[small, None])
+    return logs

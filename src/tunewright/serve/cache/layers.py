@@ -117,9 +117,8 @@ def open_cache(
         store = SharedStore(config.url())
     semantic = None
     if config.semantic is not None:
-        outlives = (
-            store if isinstance(store, DiskStore) else None
-        )  # a shared store: each server knows its own questions
+        # with a shared store each server knows its own questions only
+        outlives = store if isinstance(store, DiskStore) else None
         semantic = open_semantic(config.semantic, root, outlives, ttl_s=config.ttl_s, tell=tell)
     return AnswerCache(config, store, semantic=semantic, tell=tell)
 

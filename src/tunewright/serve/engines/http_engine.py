@@ -19,10 +19,11 @@ from tunewright.models.request import Request, Sampling
 from tunewright.models.template import Tools
 from tunewright.serve.answers import Answer, Size, State
 from tunewright.serve.calls import CallReader
-from tunewright.serve.engine import FAULTS_UNTIL_FAILING, MAX_RETRY_S, Loaded
+from tunewright.serve.engine import FAULTS_UNTIL_FAILING
 from tunewright.serve.engines.speech import Piece, check_form, take
 from tunewright.serve.engines.told import ToldAnswer
 from tunewright.serve.faults import EngineFault, Interrupted, NotReady, QueueFull, Refused, place_of
+from tunewright.serve.prepared import Loaded
 
 LOOK_S = 0.1
 """Between two looks at whether the other server lives."""
@@ -140,12 +141,6 @@ class UpstreamEngine:
         return self._tokens
 
     async def submit(
-        self, messages: Sequence[Message], sampling: Sampling, *, exact_length: bool, tools: Tools | None = None
-    ) -> Answer:
-        """Accepts a request (see `Engine`)."""
-        return (await self.submit_all(messages, [sampling], exact_length=exact_length, tools=tools))[0]
-
-    async def submit_all(
         self,
         messages: Sequence[Message],
         samplings: Sequence[Sampling],
@@ -153,7 +148,7 @@ class UpstreamEngine:
         exact_length: bool,
         tools: Tools | None = None,
     ) -> list[Answer]:
-        """Accepts several answers to one conversation (see `Engine`); each is a request there."""
+        """Accepts a conversation (see `Engine`); each sampling is a request there."""
         self._check_open()
         self._check_room(len(samplings))
 
@@ -203,8 +198,7 @@ class UpstreamEngine:
 
     def _check_room(self, rows: int) -> None:
         if len(self._tasks) + rows > self._batch_size + self._queue:
-            turns = len(self._tasks) / self._batch_size
-            raise QueueFull(len(self._tasks), min(MAX_RETRY_S, max(1, round(self._mean_s * turns / 2))))
+            raise QueueFull(len(self._tasks), turns=len(self._tasks) / self._batch_size, turn_s=self._mean_s)
 
     async def _answer(self, answer: Answer, asked: Asked) -> None:
         """One request from the queue to its end; the answer always gets an end."""

@@ -20,7 +20,6 @@ from tunewright.models.request import Sampling
 from tunewright.models.template import Tools
 from tunewright.serve.answers import Size
 from tunewright.serve.choose import Choice, Files
-from tunewright.serve.engine import Loaded
 from tunewright.serve.engines import client, prompts
 from tunewright.serve.engines.child import Child, Program
 from tunewright.serve.engines.config import LlamaCppOptions
@@ -29,6 +28,7 @@ from tunewright.serve.engines.llama_schema import unenforced
 from tunewright.serve.engines.speech import Piece
 from tunewright.serve.faults import EngineFault
 from tunewright.serve.formats import SCHEMA_PARAM
+from tunewright.serve.prepared import Loaded
 from tunewright.serve.wire import ApiError
 
 _SEEDS = 2**32 - 1

@@ -12,10 +12,10 @@ from tunewright.models.request import Request, Sampling
 from tunewright.models.template import Tools
 from tunewright.serve.answers import Size, fitted
 from tunewright.serve.calls import CallReader, shown_prompt
-from tunewright.serve.engine import Loaded
 from tunewright.serve.engines import client
 from tunewright.serve.faults import NotReady, Refused
 from tunewright.serve.formats import SCHEMA_PARAM
+from tunewright.serve.prepared import Loaded
 from tunewright.serve.wire import ApiError
 
 

@@ -18,7 +18,6 @@ from tunewright.models.template import Tools
 from tunewright.serve.answers import Size
 from tunewright.serve.cache.key import Identity
 from tunewright.serve.choose import Choice
-from tunewright.serve.engine import Loaded
 from tunewright.serve.engines import client, prompts
 from tunewright.serve.engines.client import Address, UpstreamGone
 from tunewright.serve.engines.config import RemoteOptions
@@ -27,6 +26,7 @@ from tunewright.serve.engines.speech import Piece
 from tunewright.serve.faults import EngineFault, Refused
 from tunewright.serve.formats import ANY_OBJECT
 from tunewright.serve.logprobs import TokenLogprob
+from tunewright.serve.prepared import Loaded
 from tunewright.serve.tools import FunctionCall, ToolCall, new_call_id
 from tunewright.serve.wire import ApiError, Model, now
 

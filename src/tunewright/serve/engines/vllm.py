@@ -23,13 +23,13 @@ from tunewright.models.request import Sampling
 from tunewright.models.template import Tools
 from tunewright.serve.answers import Size
 from tunewright.serve.choose import Choice, Files
-from tunewright.serve.engine import Loaded
 from tunewright.serve.engines import client, prompts
 from tunewright.serve.engines.child import Child, Program
 from tunewright.serve.engines.config import VllmOptions
 from tunewright.serve.engines.http_engine import Asked, Place, UpstreamEngine
 from tunewright.serve.engines.speech import Piece
 from tunewright.serve.faults import EngineFault
+from tunewright.serve.prepared import Loaded
 
 BASE = "base"
 RANKS = (8, 16, 32, 64, 128, 256, 512)

@@ -77,6 +77,11 @@ def made_up(tokens: int, row: int, trained_share: float) -> list[Example]:
     ]
 
 
+_FEWEST = 3
+"""Layers of the smaller walk: the first, the last (which computes fewer positions), and one between that stands for
+all others."""
+
+
 class Walks:
     """The traces of one model at its full depth, each walked once. config: transformers'."""
 
@@ -103,17 +108,19 @@ class Walks:
             return trace(self.config, chosen, formats, work.examples, layers=layers, **how)
 
         depth = depth_of(self.config)
-        if not isinstance(settings.method, FreezeOptions):
-            two, three = walk(2), walk(3)
-            ends = [two[phase].plus(three[phase].minus(two[phase]), depth - 2) for phase in two]
+        if depth <= _FEWEST:
+            ends = list(walk(depth).values())
+        elif not isinstance(settings.method, FreezeOptions):
+            few, more = walk(_FEWEST), walk(_FEWEST + 1)
+            ends = [few[phase].plus(more[phase].minus(few[phase]), depth - _FEWEST) for phase in few]
         else:
             trained = min(settings.method.layers, depth)
-            two, frozen, learning = walk(2, 1), walk(3, 1), walk(3, 2)
+            few, frozen, learning = walk(_FEWEST, 1), walk(_FEWEST + 1, 1), walk(_FEWEST + 1, 2)
             ends = [
-                two[phase]
-                .plus(learning[phase].minus(two[phase]), trained - 1)
-                .plus(frozen[phase].minus(two[phase]), depth - trained - 1)
-                for phase in two.keys() & frozen.keys() & learning.keys()
+                few[phase]
+                .plus(learning[phase].minus(few[phase]), trained - 1)
+                .plus(frozen[phase].minus(few[phase]), depth - trained - _FEWEST + 1)
+                for phase in few.keys() & frozen.keys() & learning.keys()
             ]
         return max(ends, key=lambda end: end.moving)
 
