@@ -48,6 +48,7 @@ def ours(rows: list[dict[str, Any]], scratch: Path, *, share_prefix: bool) -> tu
     from tunewright.models.tokens import IGNORED, Example
     from tunewright.train import loop, precision
     from tunewright.train.config import METHODS, TrainConfig
+    from tunewright.train.heap import keep_few_products
     from tunewright.train.plan import StepPlan
     from tunewright.train.trainer import make_trainer
 
@@ -64,11 +65,12 @@ def ours(rows: list[dict[str, Any]], scratch: Path, *, share_prefix: bool) -> tu
     method = METHODS.target(config.method.name)(config.method)
     formats = precision.choose("bfloat16", kind=method.kind)
     base = source.resolve(ModelConfig(), scratch)
-    model = loop.prepare(base, config, method, formats, seed=SEED, trust_remote_code=False)
     examples = [
         Example(tuple(row["input_ids"]), tuple(IGNORED if x == -100 else x for x in row["labels"]), str(number))
         for number, row in enumerate(rows)
     ]
+    keep_few_products([examples[at : at + BATCH] for at in range(0, len(rows), BATCH)], config)
+    model = loop.prepare(base, config, method, formats, seed=SEED, trust_remote_code=False)
     plan = StepPlan([list(range(at, at + BATCH)) for at in range(0, len(rows), BATCH)], len(rows) // BATCH)
     trainer = make_trainer(
         model,

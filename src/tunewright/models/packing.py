@@ -20,7 +20,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from tunewright.models.kernels.attention import Part, packed_attention
+from tunewright.models.kernels.attention import Part, blocks, packed_attention
 from tunewright.models.tokens import IGNORED, Example
 
 ATTENTION = "tunewright_packed"
@@ -125,6 +125,15 @@ def computed_tokens(examples: Sequence[Example], *, max_tokens: int, share_prefi
     for group in micro_batches(examples, max_tokens=max_tokens):
         total -= sum(shared * (len(rows) - 1) for rows, shared in families(group, share_prefix=share_prefix))
     return total
+
+
+def attention_shapes(examples: Sequence[Example], *, share_prefix: bool) -> set[tuple[int, int]]:
+    """(queries, keys) of every block of attention in a micro-batch of `examples`, each shape once."""
+    parts: set[tuple[int, int]] = set()
+    for rows, shared in families(examples, share_prefix=share_prefix):
+        parts |= {(len(row.input_ids) - shared, len(row.input_ids)) for row in rows}
+        parts |= {(shared, shared)} if shared else set()
+    return {(own.stop - own.start, seen) for part in parts for own, seen in blocks(*part)}
 
 
 def micro_batches(examples: Sequence[Example], *, max_tokens: int) -> list[list[Example]]:

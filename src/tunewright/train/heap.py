@@ -1,8 +1,9 @@
 """What a training on the CPU keeps beside its tensors: compiled products, and freed memory in the C library's heap.
 
 oneDNN compiles every 16-bit product anew for each shape, nearly every micro-batch has lengths of its own, and 0.6 MB a
-product stay (1,024 of them, if nothing is said: more than the target's LoRA training of a small model needs in all).
-glibc keeps what is freed. Neither changes a number; figures: docs/results.md.
+product stay: 1,024 of them, if nothing is said. A micro-batch needs its own while it runs, in every layer; with fewer,
+every layer compiles them again, which takes as long as the training. glibc keeps what is freed. Neither changes a
+number; figures: docs/results.md, docs/log.md.
 """
 
 from __future__ import annotations
@@ -10,18 +11,31 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
-COMPILED = 128
-"""Products that are kept: more than one micro-batch multiplies over and over in its layers."""
+from tunewright.models.packing import attention_shapes, micro_batches
+from tunewright.models.tokens import Example
+from tunewright.train.config import TrainConfig
+from tunewright.train.rows import shares_prefixes
+
+A_BLOCK = 6
+"""Products of a block of attention, forward and backward."""
+OTHERS = 100
+"""Products of the layers and the output layer, of a micro-batch's own length, and some to spare."""
+FEWEST, MOST = 128, 1024
 EVERY_S = 3.0
 """Between two returns of free memory: the pages must be fetched again, 0.1 s for a gigabyte."""
 _CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 
-def keep_few_products() -> None:
-    """Limits what oneDNN keeps, unless the environment says how much; without effect once it has multiplied."""
-    os.environ.setdefault(_CAPACITY, str(COMPILED))
+def keep_few_products(steps: Iterable[Sequence[Example]], settings: TrainConfig) -> None:
+    """Limits what oneDNN keeps to what the micro-batch with the most shapes needs, unless the environment says how
+    much; without effect once it has multiplied. steps: rows of each optimizer step."""
+    share, most = shares_prefixes(settings), settings.micro_batch_tokens
+    groups = (group for step in steps for group in micro_batches(step, max_tokens=most))
+    shapes = (len(attention_shapes(group, share_prefix=share)) for group in groups)
+    needed = A_BLOCK * max(shapes, default=0) + OTHERS
+    os.environ.setdefault(_CAPACITY, str(min(MOST, max(FEWEST, needed))))
 
 
 def give_back() -> Callable[[], int] | None:

@@ -21,7 +21,6 @@ from tunewright.models.load import load_model
 from tunewright.train import checkpoint, precision
 from tunewright.train.callbacks import is_over
 from tunewright.train.config import TrainConfig
-from tunewright.train.heap import keep_few_products
 from tunewright.train.memory import OutOfMemory, held_down
 from tunewright.train.method import Method
 from tunewright.train.noise import embedding_noise
@@ -83,7 +82,6 @@ def prepare(
     there."""
     from transformers import set_seed
 
-    keep_few_products()
     set_seed(seed)
     if method.base_bits:
         loaded = load_base(base, bits=method.base_bits, dtype=formats.dtype, trust_remote_code=trust_remote_code)

@@ -23,6 +23,7 @@ from tunewright.train import callbacks, loop, memory, precision, record, tracker
 from tunewright.train.config import TrainConfig
 from tunewright.train.effect import Effect, Saved, measure_effect
 from tunewright.train.generated import GeneratedExam
+from tunewright.train.heap import keep_few_products
 from tunewright.train.method import Method
 from tunewright.train.methods.options import METHODS
 from tunewright.train.precision import Precision
@@ -124,6 +125,7 @@ def _train(job: _Job, data: Artifact, exam: GeneratedExam | None) -> None:
 def _fit_memory(job: _Job, rows: Rows, longest: int) -> _Job:
     """Trains with what memory allows; returns the job as it was trained."""
     steps = [[rows.training[row] for row in step] for step in rows.plan.steps]
+    keep_few_products(steps, job.config)
     planned = memory.Planned(job.base, job.formats, steps, job.model.trust_remote_code, job.world.size)
     settings = memory.train_within(
         planned, job.config, lambda settings: _fit(replace(job, config=settings), rows, longest), job.output

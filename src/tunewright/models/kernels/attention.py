@@ -83,7 +83,7 @@ def _attend(states: States, parts: Sequence[Part], scale: float, output: Tensor,
     for queries, seen in parts:
         keys, values = _gathered(key, seen), _gathered(value, seen)
         own, made = query[:, queries], output[queries].transpose(0, 1)
-        for rows, count in _blocks(own.shape[1], keys.shape[1]):
+        for rows, count in blocks(own.shape[1], keys.shape[1]):
             weights = _weights(own[:, rows], keys[:, :count], scale, is_raised=sums is not None)
             found = _ungrouped(torch.bmm(weights, values[:, :count]), len(query))
             if sums is None:
@@ -103,7 +103,7 @@ def _part_backward(states: States, above: Tensor, scale: float, sums: Tensor | N
     """Gradients to the states of one part, in their shapes. The weights are computed again."""
     query, key, value = states
     to_query, to_key, to_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-    for rows, count in _blocks(query.shape[1], key.shape[1]):
+    for rows, count in blocks(query.shape[1], key.shape[1]):
         keys, values = key[:, :count], value[:, :count]
         grouped, gradient = _grouped(query[:, rows], len(key)), _grouped(above[:, rows], len(key))
         weights = _weights(query[:, rows], keys, scale, is_raised=sums is not None)
@@ -121,7 +121,7 @@ def _gathered(states: Tensor, places: tuple[slice, ...]) -> Tensor:
     return states[:, places[0]] if len(places) == 1 else torch.cat([states[:, place] for place in places], 1)
 
 
-def _blocks(queries: int, keys: int) -> list[tuple[slice, int]]:
+def blocks(queries: int, keys: int) -> list[tuple[slice, int]]:
     """(queries of a block, keys that its last query sees)."""
     front = keys - queries
     starts = range(0, queries, BLOCK)

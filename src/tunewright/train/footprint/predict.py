@@ -1,6 +1,6 @@
 """How much memory a training needs, before anything is loaded.
 
-One micro-batch of the training is walked on a model of two and of three layers without data (trace.py); everything
+One micro-batch of the training is walked on a model of three and of four layers without data (trace.py); everything
 grows on a line with the layers, which tests/train/test_footprint.py proves. What the trace cannot see is the program
 itself and the holes in the C library's heap: constants below, measured by `python benchmarks/plan.py --constants`.
 """
