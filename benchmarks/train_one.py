@@ -46,9 +46,8 @@ def ours(rows: list[dict[str, Any]], scratch: Path, *, share_prefix: bool) -> tu
     from tunewright.models import source
     from tunewright.models.config import ModelConfig
     from tunewright.models.tokens import IGNORED, Example
-    from tunewright.train import loop, precision
+    from tunewright.train import heap, loop, precision
     from tunewright.train.config import METHODS, TrainConfig
-    from tunewright.train.heap import keep_few_products
     from tunewright.train.plan import StepPlan
     from tunewright.train.trainer import make_trainer
 
@@ -69,7 +68,9 @@ def ours(rows: list[dict[str, Any]], scratch: Path, *, share_prefix: bool) -> tu
         Example(tuple(row["input_ids"]), tuple(IGNORED if x == -100 else x for x in row["labels"]), str(number))
         for number, row in enumerate(rows)
     ]
-    keep_few_products([examples[at : at + BATCH] for at in range(0, len(rows), BATCH)], config)
+    steps = [examples[at : at + BATCH] for at in range(0, len(rows), BATCH)]
+    most = config.micro_batch_tokens
+    heap.keep_few_products(heap.products_kept(steps, max_tokens=most, share_prefix=share_prefix))
     model = loop.prepare(base, config, method, formats, seed=SEED, trust_remote_code=False)
     plan = StepPlan([list(range(at, at + BATCH)) for at in range(0, len(rows), BATCH)], len(rows) // BATCH)
     trainer = make_trainer(

@@ -12,12 +12,10 @@ from tunewright.core.machine import has_fast_bfloat16
 from tunewright.models.packing import attention_shapes
 from tunewright.models.tokens import IGNORED, Example
 from tunewright.train import heap
-from tunewright.train.config import TrainConfig
 
 CHILD = """
 import psutil, torch
-from tunewright.train.config import TrainConfig
-from tunewright.train.heap import give_back, keep_few_products
+from tunewright.train.heap import FEWEST, give_back, keep_few_products
 {limit}
 held = psutil.Process().memory_info().rss
 for length in range(300, 1000):
@@ -39,7 +37,7 @@ def grown(limit: str) -> int:
     not has_fast_bfloat16(), reason="this CPU multiplies no bfloat16, so oneDNN compiles other products"
 )
 def test_few_compiled_products_are_kept() -> None:
-    assert grown("keep_few_products([], TrainConfig())") < 0.6 * grown("")
+    assert grown("keep_few_products(FEWEST)") < 0.6 * grown("")
 
 
 def example(length: int, first: int) -> Example:
@@ -55,14 +53,12 @@ def test_as_many_as_the_micro_batch_with_the_most_shapes_needs(
 ) -> None:
     """300 queries go as 128 that see 128, 128 that see 256, and 44 that see 300."""
     monkeypatch.setattr(heap, "FEWEST", 0)
-    monkeypatch.setenv(heap._CAPACITY, "")
-    monkeypatch.delenv(heap._CAPACITY)
     step = [example(length, 500 + number) for number, length in enumerate(lengths)]
-    heap.keep_few_products([step, step[:1]], TrainConfig())
-    assert os.environ[heap._CAPACITY] == str(heap.OTHERS + heap.A_BLOCK * shapes)
+    found = heap.products_kept([step, step[:1]], max_tokens=4096, share_prefix=True)
+    assert found == heap.OTHERS + heap.A_BLOCK * shapes
 
 
-def test_rows_with_a_shared_start_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_with_a_shared_start_see_it() -> None:
     """A start of 20 by itself, and two rows behind it."""
     rows = [Example((*range(20), first, *range(9)), (IGNORED,) * 29 + (1,), "") for first in (70, 80)]
     assert attention_shapes(rows, share_prefix=True) == {(20, 20), (10, 30)}
@@ -71,8 +67,11 @@ def test_rows_with_a_shared_start_see_it(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_what_the_environment_says_is_kept_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(heap._CAPACITY, "7")
-    heap.keep_few_products([], TrainConfig())
+    heap.keep_few_products(200)
     assert os.environ[heap._CAPACITY] == "7"
+    monkeypatch.delenv(heap._CAPACITY)
+    heap.keep_few_products(200)
+    assert os.environ[heap._CAPACITY] == "200"
 
 
 def test_memory_is_given_back_between_steps_but_not_too_often(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 from tunewright.models.packing import attention_shapes, micro_batches
 from tunewright.models.tokens import Example
-from tunewright.train.config import TrainConfig
-from tunewright.train.rows import shares_prefixes
 
 A_BLOCK = 6
 """Products of a block of attention, forward and backward."""
@@ -28,14 +26,17 @@ EVERY_S = 3.0
 _CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 
 
-def keep_few_products(steps: Iterable[Sequence[Example]], settings: TrainConfig) -> None:
-    """Limits what oneDNN keeps to what the micro-batch with the most shapes needs, unless the environment says how
-    much; without effect once it has multiplied. steps: rows of each optimizer step."""
-    share, most = shares_prefixes(settings), settings.micro_batch_tokens
-    groups = (group for step in steps for group in micro_batches(step, max_tokens=most))
-    shapes = (len(attention_shapes(group, share_prefix=share)) for group in groups)
-    needed = A_BLOCK * max(shapes, default=0) + OTHERS
-    os.environ.setdefault(_CAPACITY, str(min(MOST, max(FEWEST, needed))))
+def products_kept(steps: Iterable[Sequence[Example]], *, max_tokens: int, share_prefix: bool) -> int:
+    """How many compiled products are worth keeping: as many as the micro-batch with the most shapes needs. steps: rows
+    of each optimizer step."""
+    groups = (group for step in steps for group in micro_batches(step, max_tokens=max_tokens))
+    shapes = (len(attention_shapes(group, share_prefix=share_prefix)) for group in groups)
+    return min(MOST, max(FEWEST, A_BLOCK * max(shapes, default=0) + OTHERS))
+
+
+def keep_few_products(count: int) -> None:
+    """Limits how many oneDNN keeps, unless the environment says how many; without effect once it has multiplied."""
+    os.environ.setdefault(_CAPACITY, str(count))
 
 
 def give_back() -> Callable[[], int] | None:

@@ -19,15 +19,14 @@ from tunewright.models import source, tuned
 from tunewright.models.config import ModelConfig, ModelInfo
 from tunewright.models.load import device
 from tunewright.models.tokens import ChatTokenizer
-from tunewright.train import callbacks, loop, memory, precision, record, trackers, watch
+from tunewright.train import callbacks, heap, loop, memory, precision, record, trackers, watch
 from tunewright.train.config import TrainConfig
 from tunewright.train.effect import Effect, Saved, measure_effect
 from tunewright.train.generated import GeneratedExam
-from tunewright.train.heap import keep_few_products
 from tunewright.train.method import Method
 from tunewright.train.methods.options import METHODS
 from tunewright.train.precision import Precision
-from tunewright.train.rows import Rows, load_rows
+from tunewright.train.rows import Rows, load_rows, shares_prefixes
 from tunewright.train.sharding import joint
 from tunewright.train.sharding.trainer import CheckpointsTogether, ShardedTrainer, StopTogether
 from tunewright.train.sharding.world import World, joined, launched
@@ -125,7 +124,8 @@ def _train(job: _Job, data: Artifact, exam: GeneratedExam | None) -> None:
 def _fit_memory(job: _Job, rows: Rows, longest: int) -> _Job:
     """Trains with what memory allows; returns the job as it was trained."""
     steps = [[rows.training[row] for row in step] for step in rows.plan.steps]
-    keep_few_products(steps, job.config)
+    share, most = shares_prefixes(job.config), job.config.micro_batch_tokens
+    heap.keep_few_products(heap.products_kept(steps, max_tokens=most, share_prefix=share))
     planned = memory.Planned(job.base, job.formats, steps, job.model.trust_remote_code, job.world.size)
     settings = memory.train_within(
         planned, job.config, lambda settings: _fit(replace(job, config=settings), rows, longest), job.output

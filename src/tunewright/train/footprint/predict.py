@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from tunewright.core.registry import PluginOptions
 from tunewright.models.packing import computed_tokens, micro_batches
 from tunewright.models.tokens import Example
+from tunewright.train import heap
 from tunewright.train.config import TrainConfig
 from tunewright.train.footprint.blank import depth_of, vocabulary_of
 from tunewright.train.footprint.parts import ALONE, Device, Footprint, Split
@@ -21,9 +23,13 @@ from tunewright.train.footprint.trace import Phase, Traced, trace
 from tunewright.train.methods.options import FreezeOptions
 from tunewright.train.precision import Precision
 
-PROGRAM: dict[Device, int] = {"cpu": 585_000_000, "cuda": 600_000_000}
+PROGRAM: dict[Device, int] = {"cpu": 445_000_000, "cuda": 600_000_000}
 """Python, torch, transformers and peft with what they allocate for themselves; on a GPU CUDA's context and the
 workspaces of its libraries (not measured by us)."""
+IMPORTED = {"datasets": 90_000_000, "bitsandbytes": 50_000_000}
+"""What transformers and peft import by themselves where it is installed (torch 2.13, transformers 5.17, peft 0.21)."""
+COMPILED = 700_000
+"""Bytes of a compiled product (heap.py): oneDNN 3.12 keeps 0.61 MB, and pages that it shares with what is freed."""
 HOLES = 0.40
 """Memory that glibc's heap holds and cannot use again, as a share of the activations in it: freed blocks of one size
 do not serve another, and an aligned block leaves an edge that something small takes."""
@@ -41,11 +47,12 @@ MASTER_STATE = 12
 @dataclass(frozen=True)
 class Work:
     """What is computed at once. examples: the largest micro-batch; accumulates: a step has several of them; generated:
-    tokens in the cache of answers generated while training, over all of them."""
+    tokens in the cache of answers generated while training, over all of them; products: that oneDNN keeps compiled."""
 
     examples: Sequence[Example]
     accumulates: bool = True
     generated: int = 0
+    products: int = heap.FEWEST
 
 
 def work_of(
@@ -63,7 +70,8 @@ def work_of(
         return int(a_token * tokens) + a_label * sum(example.trained for example in group)
 
     most = max((group for step in groups for group in step), key=need)
-    return Work(most, any(len(step) > 1 for step in groups), generated)
+    products = heap.products_kept(steps, max_tokens=limit, share_prefix=share_prefix and settings.packing)
+    return Work(most, any(len(step) > 1 for step in groups), generated, products)
 
 
 def made_up(tokens: int, row: int, trained_share: float) -> list[Example]:
@@ -176,8 +184,8 @@ def _at_its_most(
     moment = max(moments, key=lambda name: sum(moments[name].values()))
     most = moments[moment]
     return Footprint(
-        program=PROGRAM[device],
-        allocator=_allocator(found, settings, device, sum(most.values()), is_micro=moment == "a micro-batch"),
+        program=PROGRAM[device] + (sum(filter(None, map(_imported, IMPORTED))) if device == "cpu" else 0),
+        allocator=(round(sum(most.values()) * CACHED) if device == "cuda" else _heap(found, settings, formats, work)),
         host=host,
         moment=moment,
         heap=found.heap if moment == "a micro-batch" else 0,
@@ -187,10 +195,14 @@ def _at_its_most(
     )
 
 
-def _allocator(found: Traced, settings: TrainConfig, device: Device, total: int, *, is_micro: bool) -> int:
-    if device == "cuda":
-        return round(total * CACHED)
-    return round(found.heap * (HOLES_TRIMMED if trims(settings) else HOLES)) if is_micro else 0
+def _imported(name: str) -> int:
+    return IMPORTED[name] if find_spec(name) else 0
+
+
+def _heap(found: Traced, settings: TrainConfig, formats: Precision, work: Work) -> int:
+    """What the C library holds beside tensors: holes between them, and the products that oneDNN compiled."""
+    compiled = COMPILED * work.products if formats.dtype.itemsize == 2 else 0
+    return compiled + round(found.heap * (HOLES_TRIMMED if trims(settings) else HOLES))
 
 
 def trims(settings: TrainConfig) -> bool:
