@@ -15,12 +15,13 @@ from tunewright.train import heap
 
 CHILD = """
 import psutil, torch
-from tunewright.train.heap import FEWEST, give_back, keep_few_products
+from tunewright.core.machine import heap_trim
+from tunewright.train.heap import FEWEST, keep_few_products
 {limit}
 held = psutil.Process().memory_info().rss
 for length in range(300, 1000):
     torch.ones(length, 64, dtype=torch.bfloat16) @ torch.ones(64, 64, dtype=torch.bfloat16)
-(give_back() or int)()
+(heap_trim() or int)()
 print(psutil.Process().memory_info().rss - held)
 """
 
@@ -77,10 +78,10 @@ def test_what_the_environment_says_is_kept_to(monkeypatch: pytest.MonkeyPatch) -
 def test_memory_is_given_back_between_steps_but_not_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
     now, times = [100.0], []
     monkeypatch.setattr(heap.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(heap, "give_back", lambda: lambda: times.append(now[0]))
+    monkeypatch.setattr(heap, "heap_trim", lambda: lambda: times.append(now[0]))
     between = heap.BetweenSteps()
     for now[0] in (100.0, 100.5, 102.9, 103.0, 105.0, 106.5):
         between()
     assert times == [100.0, 103.0, 106.5]
-    monkeypatch.setattr(heap, "give_back", lambda: None)
+    monkeypatch.setattr(heap, "heap_trim", lambda: None)
     heap.BetweenSteps()()  # another C library

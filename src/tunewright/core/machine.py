@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -51,6 +54,13 @@ def cpu_name() -> str:
 def usable_cores() -> int:
     """Cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def heap_trim() -> Callable[[], int] | None:
+    """glibc's malloc_trim(0), which gives free pages anywhere in the heap back to the system; None with another C
+    library."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    return None if trim is None else lambda: int(trim(0))
 
 
 def gpu_names() -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import threading
 from contextlib import suppress
@@ -10,6 +9,8 @@ from types import TracebackType
 
 import psutil
 import torch
+
+from tunewright.core.machine import heap_trim
 
 INTERVAL_S = 0.05
 
@@ -71,5 +72,5 @@ class PeakMemory:
 def release_memory() -> None:
     """Gives freed memory back to the system, so that it does not hide what is allocated next."""
     gc.collect()
-    with suppress(OSError, AttributeError):  # glibc only
-        ctypes.CDLL(None).malloc_trim(0)
+    if (trim := heap_trim()) is not None:
+        trim()

@@ -8,11 +8,11 @@ number; figures: docs/results.md, docs/log.md.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
+from tunewright.core.machine import heap_trim
 from tunewright.models.packing import attention_shapes, micro_batches
 from tunewright.models.tokens import Example
 
@@ -39,20 +39,14 @@ def keep_few_products(count: int) -> None:
     os.environ.setdefault(_CAPACITY, str(count))
 
 
-def give_back() -> Callable[[], int] | None:
-    """glibc's malloc_trim, which returns free pages anywhere in the heap; None with another C library."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    return None if trim is None else lambda: int(trim(0))
-
-
 class BetweenSteps:
     """Gives free memory back when it is called, but not again before EVERY_S are over."""
 
     def __init__(self) -> None:
-        self._give_back, self._last = give_back(), float("-inf")
+        self._trim, self._last = heap_trim(), float("-inf")
 
     def __call__(self) -> None:
         now = time.monotonic()
-        if self._give_back is not None and now - self._last >= EVERY_S:
-            self._give_back()
+        if self._trim is not None and now - self._last >= EVERY_S:
+            self._trim()
             self._last = now

@@ -19,11 +19,11 @@ import torch
 from tunewright.core.errors import ResourceError
 from tunewright.core.events import read_events, say
 from tunewright.core.files import human_bytes
+from tunewright.core.machine import heap_trim
 from tunewright.core.runs import Output
 from tunewright.models import source
 from tunewright.models.adapters_layers import decoder_layers
 from tunewright.models.tokens import Example
-from tunewright.train import heap
 from tunewright.train.config import TrainConfig
 from tunewright.train.footprint import blank
 from tunewright.train.footprint.parts import Device, Footprint, split_of
@@ -247,7 +247,7 @@ def held_down(model: Any, settings: TrainConfig) -> Iterator[None]:
     with ExitStack() as stack:
         if settings.activation_offload and on_gpu:
             stack.enter_context(torch.autograd.graph.save_on_cpu(pin_memory=False))
-        trim = None if on_gpu or not trims(settings) else heap.give_back()
+        trim = None if on_gpu or not trims(settings) else heap_trim()
         if trim is not None:
             for layer in decoder_layers(model)[::EVERY_LAYERS]:
                 hook = layer.register_forward_pre_hook(lambda *_: trim() and None)
