@@ -124,6 +124,6 @@ def test_the_switch_takes_torchs_attention(tiny: Path, monkeypatch: pytest.Monke
     losses = {}
     for name in (packing.ATTENTION, packing.ATTENTION_SDPA):
         model.set_attn_implementation(name)
-        losses[name] = float(packed_loss(model, examples()))
+        losses[name] = packed_loss(model, examples()).item()
         assert len(used) == 2, "once in each of two layers, and not with the switch"
     assert losses[packing.ATTENTION] == pytest.approx(losses[packing.ATTENTION_SDPA], rel=1e-3)
