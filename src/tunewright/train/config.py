@@ -78,7 +78,7 @@ class TrainConfig(Section):
     """Keeps activations in the machine's memory until the backward pass: less of the GPU's, slower. CUDA only."""
     trim_memory: bool | None = None
     """Gives freed memory back within a step (CPU): smaller, 5 to 30 % slower. By default with gradient_checkpointing
-    only, and else between steps, which costs nothing; `false`: never."""
+    only, and else between steps; `false`: never."""
     check_memory: bool = True
     """Refuses a training that cannot fit, before weights are loaded, and names the nearest that does."""
     step_down: bool = True

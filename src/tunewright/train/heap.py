@@ -20,7 +20,8 @@ A_BLOCK = 6
 """Products of a block of attention, forward and backward."""
 OTHERS = 100
 """Products of the layers and the output layer, of a micro-batch's own length, and some to spare."""
-FEWEST, MOST = 128, 1024
+FEWEST, MOST = 256, 1024
+"""oneDNN reads the number once: a later training or evaluation in the same process must do with it as well."""
 EVERY_S = 3.0
 """Between two returns of free memory: the pages must be fetched again, 0.1 s for a gigabyte."""
 _CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"

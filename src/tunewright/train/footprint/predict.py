@@ -187,7 +187,7 @@ def _at_its_most(
     moment = max(moments, key=lambda name: sum(moments[name].values()))
     most = moments[moment]
     return Footprint(
-        program=PROGRAM[device] + (sum(filter(None, map(_imported, IMPORTED))) if device == "cpu" else 0),
+        program=PROGRAM[device] + (_imported() if device == "cpu" else 0),
         allocator=(round(sum(most.values()) * CACHED) if device == "cuda" else _heap(found, settings, formats, work)),
         host=host,
         moment=moment,
@@ -198,8 +198,8 @@ def _at_its_most(
     )
 
 
-def _imported(name: str) -> int:
-    return IMPORTED[name] if find_spec(name) else 0
+def _imported() -> int:
+    return sum(size for name, size in IMPORTED.items() if find_spec(name))
 
 
 def _heap(found: Traced, settings: TrainConfig, formats: Precision, work: Work) -> int:
