@@ -20,7 +20,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from tunewright.models.kernels import flash
 from tunewright.models.kernels.attention import Part, blocks, packed_attention
+from tunewright.models.kernels.place import on_gpu
 from tunewright.models.tokens import IGNORED, Example
 
 ATTENTION = "tunewright_packed"
@@ -174,16 +176,21 @@ def attend(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Attention within each segment and to its prefix. query: [1, H, T, D]; key, value: [1, H_kv, P + T, D], where
-    every token sees the first P (a trained prefix; 0 without one); returns [1, T, H, D]. products: by matrix products
-    where they are faster. sliding_window: keys that a token sees at most, the last ones and itself (Mistral). The
-    signature is transformers' attention interface."""
+    every token sees the first P (a trained prefix; 0 without one); returns [1, T, H, D]. products: by matrix products,
+    or on a GPU by one call for all segments, where they are faster. sliding_window: keys that a token sees at most, the
+    last ones and itself (Mistral). The signature is transformers' attention interface."""
     assert segments, "packed attention needs the segments"
-    front = key.shape[2] - query.shape[2]
-    parts = [_part(segment, front) for segment in segments]
-    window = sliding_window or key.shape[2]
-    slides = any(sum(place.stop - place.start for place in places) > window for _, places in parts)
-    if products and not slides and dropout == 0 and query.dtype in _16_BIT and query.device.type == "cpu":
-        return packed_attention(query[0], key[0], value[0], parts, scaling or query.shape[-1] ** -0.5)[None], None
+    segments, front = tuple(segments), key.shape[2] - query.shape[2]
+    parts, most = _parts(segments, front)
+    window = sliding_window or most
+    scale = scaling or query.shape[-1] ** -0.5
+    states = query.squeeze(0), key.squeeze(0), value.squeeze(0)  # an index would fill zeros on the way back
+    if products and dropout == 0 and on_gpu(query) and flash.covers(query):
+        layout = _layout(segments, front, query.device)
+        width = window if most > window else None
+        return flash.flash_attention(states, layout, scale=scale, window=width)[None], None
+    if products and most <= window and dropout == 0 and query.dtype in _16_BIT and query.device.type == "cpu":
+        return packed_attention(*states, parts, scale)[None], None
     settings: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
     found = []
     for own, places in parts:
@@ -198,12 +205,24 @@ def attend(
     return torch.cat(found, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _part(segment: Segment, front: int) -> Part:
-    """The segment's queries, and the keys they see: the first `front`, those of its prefix, its own."""
-    own = slice(front + segment.start, front + segment.end)
-    prefix = slice(front + segment.prefix_start, front + segment.prefix_end)
-    before = tuple(place for place in (slice(0, front), prefix) if place.stop > place.start)
-    return slice(segment.start, segment.end), (*before, own)
+@lru_cache(maxsize=64)
+def _parts(segments: tuple[Segment, ...], front: int) -> tuple[tuple[Part, ...], int]:
+    """(each segment's queries, and the keys they see: the first `front`, those of its prefix, its own; most keys that a
+    segment sees). Every layer asks for the same."""
+    found = []
+    for segment in segments:
+        own = slice(front + segment.start, front + segment.end)
+        prefix = slice(front + segment.prefix_start, front + segment.prefix_end)
+        before = tuple(place for place in (slice(0, front), prefix) if place.stop > place.start)
+        found.append((slice(segment.start, segment.end), (*before, own)))
+    return tuple(found), max(sum(place.stop - place.start for place in places) for _, places in found)
+
+
+@lru_cache(maxsize=16)
+def _layout(segments: tuple[Segment, ...], front: int, device: torch.device) -> flash.Layout:
+    """The same for flash attention, on the device."""
+    rows = [(own.stop - own.start, places) for own, places in _parts(segments, front)[0]]
+    return flash.layout_of([(n, [(place.start, place.stop) for place in places]) for n, places in rows], device)
 
 
 @lru_cache(maxsize=4096)

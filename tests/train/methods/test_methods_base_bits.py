@@ -15,6 +15,8 @@ import torch
 from tunewright.core.errors import ArtifactError, MissingExtraError
 from tunewright.models import adapters_base
 from tunewright.models.adapters import load_adapted
+from tunewright.models.kernels.fused import fuse
+from tunewright.models.kernels.projection import projections_of
 from tunewright.models.load import load_model
 from tunewright.models.loss import packed_loss
 from tunewright.models.packing import ATTENTION
@@ -68,10 +70,14 @@ def dequantized(base: Any, tiny: Path) -> Any:
 
 
 @installed
-@pytest.mark.parametrize("bits", [4, 8])
-def test_gradients_after_an_evaluation_are_those_of_the_rounded_weights(tiny: Path, bits: Any) -> None:
-    """8 bits round the activations as well."""
+@pytest.mark.parametrize(("bits", "fused"), [(4, False), (4, True), (8, False), (8, True)])
+def test_gradients_after_an_evaluation_are_those_of_the_rounded_weights(tiny: Path, bits: Any, fused: bool) -> None:
+    """8 bits round the activations as well. fused: by models/kernels, which unpack 4 bits themselves."""
     base = adapters_base.load_base(tiny, bits=bits, dtype=torch.float32)
+    if fused:
+        fuse(base)
+        own = base.model.layers[0].mlp.up_proj
+        assert (projections_of([own], torch.empty(1, 64)) is not None) == (bits == 4)
     plain = dequantized(base, tiny)
     gradients = []
     for model in (plain, base):

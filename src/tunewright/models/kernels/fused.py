@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tunewright.models.kernels import gpu_rows
 from tunewright.models.kernels.decoder import FAMILIES
 from tunewright.models.kernels.layers import Attention, Last
+from tunewright.models.kernels.place import by_triton
 from tunewright.models.kernels.projection import project, projections_of
 
 _GATED = ("gate_proj", "up_proj", "down_proj")
@@ -83,6 +85,11 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        if by_triton(x):
+            x = x.contiguous()
+            output, scales = gpu_rows.norm_forward(x, weight, epsilon)
+            ctx.save_for_backward(x, weight, scales)
+            return output
         rows, output = x.reshape(-1, x.shape[-1]), torch.empty_like(x)
         scales = torch.empty(len(rows), 1, dtype=torch.float32, device=x.device)
         for part, made, scale in zip(
@@ -97,6 +104,9 @@ class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, weight, scales = ctx.saved_tensors
+        if by_triton(x):
+            found = gpu_rows.norm_backward(x, weight, scales, gradients[0], wants_weight=ctx.needs_input_grad[1])
+            return *found, None
         rows, above = x.reshape(-1, x.shape[-1]), gradients[0].reshape(-1, x.shape[-1])
         to_x = torch.empty_like(x)
         to_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
@@ -116,13 +126,19 @@ class _SiluProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        if by_triton(gate):
+            gate, up = gate.contiguous(), up.contiguous()
         ctx.save_for_backward(gate, up)
+        if by_triton(gate):
+            return gpu_rows.gate_forward(gate, up)
         return functional.silu(gate).mul_(up)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         (above,) = gradients
+        if by_triton(gate):
+            return gpu_rows.gate_backward(gate, up, above)
         to_gate = torch.ops.aten.silu_backward(above * up, gate)
         return to_gate, functional.silu(gate).mul_(above)
 

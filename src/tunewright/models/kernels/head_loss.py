@@ -15,10 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tunewright.models.kernels.place import on_gpu
 from tunewright.models.kernels.rare import happens
 
 POSITIONS = 128
 """Positions whose logits are there at once."""
+POSITIONS_GPU = 256
+"""The same on a GPU, whose products are slow below it."""
 _LEAST = 1e-30
 """Probabilities below it come near the end of float32's range."""
 
@@ -73,12 +76,13 @@ class _HeadLoss(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         to_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        for start in range(0, len(hidden), POSITIONS):
-            rows = slice(start, start + POSITIONS)
+        at_once = POSITIONS_GPU if on_gpu(hidden) else POSITIONS
+        for start in range(0, len(hidden), at_once):
+            rows = slice(start, start + at_once)
             logits = functional.linear(hidden[rows].to(weight.dtype), weight)
             wanted = targets[rows]
-            shares = torch.softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
-            total += _loss(shares, logits, wanted, smoothing).float()
+            shares, loss = _shares(logits, wanted, smoothing)
+            total += loss.float()
             del logits  # a piece's numbers go before the next one's come
             if to_hidden is not None:
                 if smoothing:
@@ -96,9 +100,19 @@ class _HeadLoss(torch.autograd.Function):
         return to_hidden * gradients[0].to(to_hidden.dtype), None, None, None
 
 
-def _loss(shares: Tensor, logits: Tensor, wanted: Tensor, smoothing: float) -> Tensor:
-    """Sum of cross entropy over positions, in the format of `shares`."""
-    chosen = _logs(shares, logits, wanted)
+def _shares(logits: Tensor, wanted: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
+    """(softmax of `logits` in float32 at least, sum of cross entropy over positions in its format)."""
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    if on_gpu(logits):  # which would stand still to be asked whether a probability is small
+        logs = torch.log_softmax(logits, -1, dtype=wide)
+        loss = _loss(logs.gather(1, wanted[:, None]), logits, wanted, smoothing)
+        return logs.exp_(), loss
+    shares = torch.softmax(logits, -1, dtype=wide)
+    return shares, _loss(_logs(shares, logits, wanted), logits, wanted, smoothing)
+
+
+def _loss(chosen: Tensor, logits: Tensor, wanted: Tensor, smoothing: float) -> Tensor:
+    """Sum of cross entropy over positions. chosen: log probability of each position's token, [n, 1]."""
     if not smoothing:
         return -chosen.sum()
     own = logits.gather(1, wanted[:, None]).to(chosen.dtype)

@@ -3,8 +3,8 @@
 peft computes a LoRA in fp32 around each layer: its input, output and their gradients pass through memory in fp32
 several times, and a copy of the input is kept for the backward pass. Here everything is multiplied in the base's format
 (as under autocast), each product adds into the one before it, and one input is kept for all layers. Weights stay where
-they are; gradients have the format of the weights they belong to. Equality: tests/models/kernels/test_projection.py.
-Switch: `train.kernels: plain`.
+they are, also those in 4 bits, which are unpacked when they are multiplied; gradients have the format of the weights
+they belong to. Equality: tests/models/kernels/test_projection.py. Switch: `train.kernels: plain`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+_LORAS = {("peft.tuners.lora.layer", "Linear"), ("peft.tuners.lora.bnb", "Linear4bit")}
 
 
 @dataclass(frozen=True)
@@ -29,11 +31,22 @@ class Low:
 
 @dataclass(frozen=True)
 class Projection:
-    """weight: [out, in], frozen; bias: [out] or None."""
+    """weight: [out, in], frozen, or what bitsandbytes packed it into; bias: [out] or None; packing: how (its
+    QuantState)."""
 
     weight: Tensor
     bias: Tensor | None
     low: Low | None = None
+    packing: Any = None
+
+    def dense(self) -> Tensor:
+        """The weight to multiply with; unpacked anew each time, so that one layer's at most is there."""
+        if self.packing is None:
+            return self.weight
+        from bitsandbytes.functional import dequantize_4bit
+
+        weight: Tensor = dequantize_4bit(self.weight.detach(), self.packing)
+        return weight
 
 
 def projections_of(layers: Sequence[Any], x: Tensor) -> tuple[Projection, ...] | None:
@@ -59,7 +72,7 @@ class _Project(torch.autograd.Function):
         rows = x.reshape(-1, x.shape[-1])
         outputs, inner = [], []
         for one in projections:
-            output = functional.linear(rows, one.weight, one.bias)
+            output = functional.linear(rows, one.dense(), one.bias)
             if one.low is not None:
                 low = rows @ one.low.down.to(rows.dtype).t()
                 output.addmm_(low, one.low.up.to(rows.dtype).t(), alpha=one.low.scale)
@@ -83,7 +96,7 @@ class _Project(torch.autograd.Function):
                 to_up = (above.t() @ inner.pop(0)).to(one.low.up.dtype)
                 to_trained.append(to_up.mul_(one.low.scale))
             if ctx.needs_input_grad[0]:
-                to_x = above @ one.weight if to_x is None else to_x.addmm_(above, one.weight)
+                to_x = above @ one.dense() if to_x is None else to_x.addmm_(above, one.dense())
                 if to_low is not None:
                     to_x.addmm_(to_low, one.low.down.to(above.dtype))
         return (None if to_x is None else to_x.view(ctx.shape), None, *to_trained)
@@ -91,17 +104,30 @@ class _Project(torch.autograd.Function):
 
 def _projection(layer: Any, dtype: torch.dtype) -> Projection | None:
     base, low = layer, None
-    if type(layer).__name__ == "Linear" and type(layer).__module__ == "peft.tuners.lora.layer":
+    if (type(layer).__module__, type(layer).__name__) in _LORAS:
         base = layer.base_layer
         if not (layer.disable_adapters or layer.merged):
             low = _low(layer)
             if low is None:
                 return None
-    if type(base) is not nn.Linear or _has_hooks(layer) or _has_hooks(base):
+    packing = _packing(base, dtype)
+    if (type(base) is not nn.Linear and packing is None) or _has_hooks(layer) or _has_hooks(base):
         return None
     weight, bias = base.weight, base.bias
+    if packing is not None:
+        return None if weight.requires_grad or bias is not None else Projection(weight, None, low, packing)
     is_frozen = not (weight.requires_grad or (bias is not None and bias.requires_grad))
     return Projection(weight, bias, low) if is_frozen and weight.dtype == dtype and weight.dim() == 2 else None
+
+
+def _packing(base: Any, dtype: torch.dtype) -> Any:
+    """How bitsandbytes packed a layer in 4 bits that unpacks to `dtype`; None for any other layer, and for weights in
+    the layout of its CPU kernels."""
+    if type(base).__name__ != "Linear4bit":
+        return None
+    state = getattr(base.weight, "quant_state", None)
+    is_other = state is None or getattr(state, "packing_format_for_cpu", False) or state.dtype != dtype
+    return None if is_other or base.compute_dtype not in (None, dtype) else state
 
 
 def _low(layer: Any) -> Low | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
+
+from tunewright.models.kernels.place import is_blank
 
 
 def happens(condition: Tensor) -> bool:
     """Whether a case is there, by a bool tensor of one element. Tensors without numbers, as the memory plan has them,
     never show it."""
-    return not isinstance(condition, FakeTensor) and bool(condition)
+    return not is_blank(condition) and bool(condition)

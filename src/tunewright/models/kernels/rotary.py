@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunewright.models.kernels import gpu_rows
+from tunewright.models.kernels.place import by_triton
+
 
 def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x: [T, H, D], cos, sin: [T, D] as transformers' rotary embeddings give them; returns [H, T, D]: each pair (i,
@@ -22,6 +25,9 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 class _Turn(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        if by_triton(x):
+            ctx.save_for_backward(cos, sin)
+            return gpu_rows.turn(x, cos, sin, is_back=False).transpose(0, 1)
         half = x.shape[-1] // 2
         signed = torch.cat([-sin[:, :half], sin[:, half:]], -1)
         ctx.save_for_backward(cos, signed)
@@ -30,8 +36,10 @@ class _Turn(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         cos, signed = ctx.saved_tensors
-        half = cos.shape[-1] // 2
-        above = gradients[0].transpose(0, 1)
+        half, above = cos.shape[-1] // 2, gradients[0].transpose(0, 1)
+        if by_triton(cos):
+            above = above if above.stride(2) == 1 else above.contiguous()
+            return gpu_rows.turn(above, cos, signed, is_back=True), None, None
         return _turned(above, cos[:, None], torch.roll(signed, half, -1)[:, None]), None, None
 
 

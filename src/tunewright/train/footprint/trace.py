@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -21,8 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tunewright.models.adapters_layers import decoder_layers
+from tunewright.models.kernels.place import imagined_gpu
 from tunewright.models.loss import packed_loss, padded_loss
-from tunewright.models.packing import ATTENTION_SDPA
 from tunewright.models.tokens import Example
 from tunewright.train.config import TrainConfig
 from tunewright.train.footprint.blank import blank_model, give_fake_tensors, vocabulary_of
@@ -158,8 +158,6 @@ def trace(
     Returns the most of each phase.
     """
     model = blank_model(config, settings, formats, layers=layers)
-    if on_gpu and settings.packing:
-        model.set_attn_implementation(ATTENTION_SDPA)
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     give_fake_tensors(model, mode)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -171,7 +169,8 @@ def trace(
     living.follow(model)
     loss_of = _loss_of(settings)
     _autocast(model, formats)
-    with _own_caches(), mode, embedding_noise(model, settings.neftune_alpha), living:
+    place = imagined_gpu() if on_gpu else nullcontext()
+    with _own_caches(), mode, place, embedding_noise(model, settings.neftune_alpha), living:
         loss = loss_of(model, examples)
         living.enter("loss")
         loss.backward()
