@@ -2,13 +2,15 @@
 
     python benchmarks/train_gpu.py --rows ROWS.jsonl [--steps 6] [--only NAME ...]
     python benchmarks/train_gpu.py --make-rows ROWS.jsonl --data ../shared/data
+    python benchmarks/train_gpu.py --rows ROWS.jsonl --predict     (no GPU: what `tunewright plan` says of each)
 
 The model has the target's shape (deepseek-llm-7b-chat: 30 layers, hidden 4096, vocabulary 102400) and random weights
-in bf16; the rows are those of benchmarks/train.py, 64 an optimizer step, LoRA r=16 on q and v, sdpa attention. Every
-run is its own process; the first two steps warm up. mfu: (4 P_frozen + 6 P_trained) x tokens + attention's products,
-over 989 TFLOP/s (the H100's datasheet, dense bf16); full: 6 P. Padding and recomputation do not count as work.
-peak: what torch's allocator reserved at most, allocated in brackets; in use: of the whole GPU, libraries included.
-Prints a table and one JSON line. Asserts nothing.
+in bf16; the rows are those of benchmarks/train.py, 64 an optimizer step (`full, small`: 8), LoRA r=16 on q and v.
+Rivals: padded rows, or "flat" ones (DataCollatorWithFlattening: no padding, sdpa with the mask that transformers makes
+of the positions). Every run is its own process; the first two steps warm up. mfu: (4 P_frozen + 6 P_trained) x tokens +
+attention's products, over 989 TFLOP/s (the H100's datasheet, dense bf16); full: 6 P. Padding and recomputation do not
+count as work. peak: what torch's allocator reserved at most, allocated in brackets; in use: of the whole GPU, libraries
+included. Prints a table and one JSON line. Asserts nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 BATCH, WARM, RATE, SEED = 64, 2, 1e-4, 7
@@ -40,6 +43,8 @@ PLACE = "cuda"
 PEAK = 989e12
 LORA = {"name": "lora", "rank": 16, "alpha": 32, "targets": ["q_proj", "v_proj"], "dropout": 0.0}
 SMALL = {"micro_batch_tokens": 2048, "gradient_checkpointing": True}
+FULL = {"method": {"name": "full"}, "optimizer": "adamw_8bit", "gradient_checkpointing": True}
+LEAST = {"update_in_backward": True, "offload_optimizer": True}
 SYSTEMS: dict[str, dict[str, Any]] = {
     "lora": {"method": LORA, "micro_batch_tokens": 8192},
     "lora, no shared prefix": {"method": LORA, "micro_batch_tokens": 8192, "share_prefix": False},
@@ -49,9 +54,19 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "lora, 4-bit base, small": {"method": {**LORA, "base_bits": 4}, **SMALL},
     "prefix": {"method": {"name": "prefix"}, "micro_batch_tokens": 4096},
     "ia3": {"method": {"name": "ia3"}, "micro_batch_tokens": 4096},
-    "trainer 8x8": {"rival": 8},
+    "full, 8-bit optimizer": {**FULL, "micro_batch_tokens": 8192},
+    "full, small": {
+        **FULL,
+        "update_in_backward": True,
+        "offload_optimizer": True,
+        "micro_batch_tokens": 4096,
+        "rows": 8,
+    },
+    "trainer 2x32, liger": {"rival": 2, "liger": True},
+    "trainer 4x16, liger": {"rival": 4, "liger": True},
     "trainer 8x8, liger": {"rival": 8, "liger": True},
-    "trainer 16x4, liger, checkpointing": {"rival": 16, "liger": True, "checkpointing": True},
+    "trainer 16x4 flat, liger": {"rival": 16, "liger": True, "flat": True},
+    "trainer 32x2 flat, liger": {"rival": 32, "liger": True, "flat": True},
 }
 
 
@@ -63,6 +78,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--only", nargs="*", default=list(SYSTEMS), choices=list(SYSTEMS))
+    parser.add_argument("--predict", action="store_true")
     parser.add_argument("--one", choices=list(SYSTEMS), help="inside: this system, in this process")
     arguments = parser.parse_args()
     if arguments.make_rows:
@@ -74,10 +90,16 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(one(SYSTEMS[arguments.one], arguments)))
         return
+    if arguments.predict:
+        for name in arguments.only:
+            if "rival" not in SYSTEMS[name]:
+                print(f"| {name} | {predicted(SYSTEMS[name], arguments)} |", flush=True)
+        return
     found = {}
+    environment = {"PYTORCH_ALLOC_CONF": "expandable_segments:True", **os.environ}
     for name in arguments.only:
         command = [sys.executable, __file__, "--one", name, "--rows", arguments.rows, "--steps", str(arguments.steps)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
         if done.returncode:
             print(f"| {name} | {' '.join(done.stderr.split())[-400:]} |", flush=True)
             continue
@@ -99,7 +121,8 @@ def one(system: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]
     """One training; seconds a step after the first two, and the GPU's memory."""
     import torch
 
-    rows = [json.loads(text) for text in arguments.rows.read_text().splitlines()][: BATCH * (arguments.steps + WARM)]
+    batch = system.get("rows", BATCH)
+    rows = read_rows(arguments.rows)[: batch * (arguments.steps + WARM)]
     with tempfile.TemporaryDirectory() as scratch:
         model = random_model()
         make = rival if "rival" in system else ours
@@ -110,7 +133,7 @@ def one(system: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]
         torch.cuda.reset_peak_memory_stats()
         trainer.train()
     free, total = torch.cuda.mem_get_info()
-    lengths = [len(row["input_ids"]) for row in rows[BATCH * WARM :]]
+    lengths = [len(row["input_ids"]) for row in rows[batch * WARM :]]
     seconds = times.at[-1] - times.at[WARM - 1]
     return {
         "step_s": seconds / arguments.steps,
@@ -122,6 +145,29 @@ def one(system: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]
         "losses": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
         "gpu": torch.cuda.get_device_name(),
     }
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """As --make-rows wrote them."""
+    return [json.loads(text) for text in path.read_text().splitlines()]
+
+
+def predicted(system: dict[str, Any], arguments: argparse.Namespace) -> str:
+    """GiB on the GPU by part."""
+    from transformers import LlamaConfig
+
+    from tunewright.train.footprint.parts import PARTS
+    from tunewright.train.footprint.predict import Walks, predict, work_of
+    from tunewright.train.rows import shares_prefixes
+
+    config, _, formats, batch = settings_of(system)
+    examples = examples_of(read_rows(arguments.rows)[: batch * (arguments.steps + WARM)])
+    steps = [examples[at : at + batch] for at in range(0, len(examples), batch)]
+    shape = LlamaConfig(**SHAPE)
+    work = work_of(steps, config, shape, share_prefix=shares_prefixes(config))
+    need = predict(Walks(shape), config, formats, work, device="cuda")
+    parts = ", ".join(f"{part} {getattr(need, part) / 2**30:.2f}" for part in PARTS if getattr(need, part))
+    return f"{need.bytes / 2**30:.2f} | {parts}"
 
 
 class Times:
@@ -168,37 +214,51 @@ def in_four_bits(model: Any) -> Any:
             layer = bnb.nn.Linear4bit(*shape, bias=False, compute_dtype=torch.bfloat16, device="meta")
             packed = {"requires_grad": False, "compress_statistics": True, "quant_type": "nf4"}
             layer.weight = bnb.nn.Params4bit(module.weight.data.cpu(), **packed)
-            model.model.set_submodule(name, layer.cuda())
-    model.is_loaded_in_4bit = model.is_quantized = True
+            model.model.set_submodule(name, layer.to(PLACE))
+    model.is_loaded_in_4bit = model.is_quantized = True  # as from_pretrained leaves it
+    model.hf_quantizer = SimpleNamespace(is_trainable=True, is_qat_trainable=False)
     torch.cuda.empty_cache()
     return model
+
+
+def settings_of(system: dict[str, Any]) -> tuple[Any, Any, Any, int]:
+    """(train settings, method, number formats, rows a step)."""
+    from tunewright.core.config import validate
+    from tunewright.train import precision
+    from tunewright.train.config import METHODS, TrainConfig
+
+    wanted = {"learning_rate": RATE, "schedule": "constant", "warmup_ratio": 0.0, "weight_decay": 0.0, **system}
+    batch = wanted.pop("rows", BATCH)
+    config = validate(TrainConfig, wanted, {(): 0}, "benchmark")
+    method = METHODS.target(config.method.name)(config.method)
+    return config, method, precision.choose("bfloat16", kind=method.kind, optimizer=config.optimizer), batch
+
+
+def examples_of(rows: list[dict[str, Any]]) -> list[Any]:
+    """As tunewright's tokenizer gives them."""
+    from tunewright.models.tokens import IGNORED, Example
+
+    return [
+        Example(tuple(row["input_ids"]), tuple(IGNORED if x == -100 else x for x in row["labels"]), str(number))
+        for number, row in enumerate(rows)
+    ]
 
 
 def ours(model: Any, system: dict[str, Any], rows: list[dict[str, Any]], scratch: Path) -> Any:
     """tunewright's trainer without evaluation and checkpoints."""
     from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-    from tunewright.core.config import validate
-    from tunewright.models.tokens import IGNORED, Example
-    from tunewright.train import precision
-    from tunewright.train.config import METHODS, TrainConfig
     from tunewright.train.plan import StepPlan
     from tunewright.train.settle import settle
     from tunewright.train.trainer import make_trainer
 
-    constant = {"learning_rate": RATE, "schedule": "constant", "warmup_ratio": 0.0, "weight_decay": 0.0}
-    config = validate(TrainConfig, {**constant, **system}, {(): 0}, "benchmark")
-    method = METHODS.target(config.method.name)(config.method)
-    formats = precision.choose("bfloat16", kind=method.kind)
+    config, method, formats, batch = settings_of(system)
     if getattr(config.method, "base_bits", None):
         model = in_four_bits(model)
     settle(model, config)
     model = with_prefix(model) if config.method.name == "prefix" else method.prepare(model)
-    examples = [
-        Example(tuple(row["input_ids"]), tuple(IGNORED if x == -100 else x for x in row["labels"]), str(number))
-        for number, row in enumerate(rows)
-    ]
-    plan = StepPlan([list(range(at, at + BATCH)) for at in range(0, len(rows), BATCH)], len(rows) // BATCH)
+    examples = examples_of(rows)
+    plan = StepPlan([list(range(at, at + batch)) for at in range(0, len(rows), batch)], len(rows) // batch)
     given = {"training": examples, "validation": examples[:1], "plan": plan, "folder": scratch, "seed": SEED}
     trainer = make_trainer(model, config, precision=formats, **given)
     trainer.args.eval_strategy, trainer.args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
@@ -218,10 +278,15 @@ def rival(model: Any, system: dict[str, Any], rows: list[dict[str, Any]], scratc
     """transformers' Trainer with peft, padded rows, Liger's kernels where asked."""
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import Trainer, TrainingArguments
+    from transformers import DataCollatorWithFlattening, Trainer, TrainingArguments
 
     lora = LoraConfig(r=16, lora_alpha=32, target_modules=LORA["targets"], lora_dropout=0.0, task_type="CAUSAL_LM")
-    micro = system["rival"]
+    micro, flattened = system["rival"], DataCollatorWithFlattening()
+
+    def flatten(batch: list[dict[str, Any]]) -> dict[str, Any]:
+        whole = flattened(batch)
+        whole.pop("attention_mask", None)
+        return dict(whole)
 
     def collate(batch: list[dict[str, Any]]) -> dict[str, Any]:
         width = max(len(row["input_ids"]) for row in batch)
@@ -250,10 +315,11 @@ def rival(model: Any, system: dict[str, Any], rows: list[dict[str, Any]], scratc
         disable_tqdm=True,
     )
     plain: Any = rows
+    collator = flatten if system.get("flat") else collate
     adapted = get_peft_model(model, lora)
     if args.gradient_checkpointing:
         adapted.enable_input_require_grads()
-    return Trainer(model=adapted, args=args, train_dataset=plain, data_collator=collate)
+    return Trainer(model=adapted, args=args, train_dataset=plain, data_collator=collator)
 
 
 def work(model: Any, lengths: list[int]) -> float:

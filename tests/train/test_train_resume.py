@@ -56,6 +56,15 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "dropout": ({}, "float32"),
     "noise, smoothing, decay": ({"neftune_alpha": 5, "label_smoothing": 0.1, "weight_decay": 0.1}, "bfloat16"),
     "whole weights with masters": ({"method": {"name": "full"}, "learning_rate": 5e-4}, "bfloat16"),
+    "moments in 8 bits, updated in the backward pass": (
+        {
+            "method": {"name": "full"},
+            "learning_rate": 5e-4,
+            "optimizer": "adamw_8bit",
+            "update_in_backward": True,
+        },
+        "bfloat16",
+    ),
     "padded, by tokens, other schedule": (
         {"packing": False, "rows_per_step": None, "tokens_per_step": 120, "schedule": "warmup_stable_decay"},
         "float32",

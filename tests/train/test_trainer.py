@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from train_kit import LENGTH, rows
 
 from tunewright.models.load import load_model
 from tunewright.models.loss import packed_loss, padded_loss
@@ -19,20 +20,6 @@ from tunewright.train.config import TrainConfig
 from tunewright.train.plan import StepPlan, plan_steps
 from tunewright.train.trainer import PackedTrainer, make_trainer
 from tunewright.train.watch import TrainingDiverged
-
-LENGTH = 64
-
-
-def rows(count: int, *, first: int = 0) -> list[Example]:
-    """Rows of LENGTH tokens with 3 to 12 trained ones, so that the weighting by trained tokens matters."""
-    generator = torch.Generator().manual_seed(first + 1)
-    found = []
-    for number in range(first, first + count):
-        ids = torch.randint(0, 250, (LENGTH,), generator=generator).tolist()
-        trained = 3 + number % 10
-        labels = (IGNORED,) * (LENGTH - trained) + tuple(ids[-trained:])
-        found.append(Example(tuple(ids), labels, f"row:{number}"))
-    return found
 
 
 def trainer_for(model: Any, folder: Path, training: Sequence[Example], **settings: Any) -> PackedTrainer:

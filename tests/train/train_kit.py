@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from tunewright.core import files
 from tunewright.core.chat import Conversation, Message
 from tunewright.core.runs import Artifact, Output, Workspace, begin
 from tunewright.core.scoring import Measured, Sample, mean_of_rows
+from tunewright.models.tokens import IGNORED, Example
 from tunewright.train.generated import GeneratedExam
 
+LENGTH = 64
+"""Tokens of each of `rows`."""
 LABELS = ("fee", "card", "loan")
 
 
@@ -66,3 +70,15 @@ def interrupting_exam(at: int) -> GeneratedExam:
 def workspace_at(root: Path) -> Workspace:
     """The workspace of a project named "made"."""
     return Workspace(root, "made")
+
+
+def rows(count: int, *, first: int = 0) -> list[Example]:
+    """Rows of LENGTH tokens with 3 to 12 trained ones, so that the weighting by trained tokens matters."""
+    generator = torch.Generator().manual_seed(first + 1)
+    found = []
+    for number in range(first, first + count):
+        ids = torch.randint(0, 250, (LENGTH,), generator=generator).tolist()
+        trained = 3 + number % 10
+        labels = (IGNORED,) * (LENGTH - trained) + tuple(ids[-trained:])
+        found.append(Example(tuple(ids), labels, f"row:{number}"))
+    return found

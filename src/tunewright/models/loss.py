@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from tunewright.core.events import track
 from tunewright.models.adapters_layers import decoder_layers
-from tunewright.models.kernels.head_loss import frozen_head, head_loss
+from tunewright.models.kernels.head_loss import head_in_pieces, head_loss
 from tunewright.models.kernels.layers import KEPT, Last
 from tunewright.models.packing import ATTENTION, attending, micro_batches, pack
 from tunewright.models.tokens import IGNORED, Example
@@ -27,7 +27,7 @@ def packed_loss(
     probability that is spread over the vocabulary (Szegedy et al. 2016, arXiv 1512.00567).
     """
     batch = pack(examples, model.device, share_prefix=share_prefix)
-    head = frozen_head(model)
+    head = head_in_pieces(model)
     kept = {KEPT: batch.keep} if isinstance(decoder_layers(model)[-1], Last) else {"logits_to_keep": batch.keep}
     with head.left_out() if head is not None else nullcontext():
         output = model(

@@ -98,6 +98,8 @@ def _ways(settings: TrainConfig, longest: int) -> Iterator[tuple[str, dict[str, 
             "a quarter, checkpointing",
             {"micro_batch_tokens": quarter, "gradient_checkpointing": True},
         )
+    if settings.method.name in ("full", "freeze") and settings.optimizer == "adamw" and settings.sharding is None:
+        yield "moments in 8 bits", {"optimizer": "adamw_8bit"}
     if settings.packing:
         yield "without packing", {"packing": False}
 
@@ -142,7 +144,7 @@ def formats_of(model: ModelConfig, settings: TrainConfig, target: Target) -> pre
     """Number formats on the machine that is planned for: `auto` is bfloat16 on a GPU that is not here."""
     kind = METHODS.target(settings.method.name)(settings.method).kind
     elsewhere = model.dtype == "auto" and not target.is_here and target.device == "cuda"
-    return precision.choose("bfloat16" if elsewhere else model.dtype, kind=kind)
+    return precision.choose("bfloat16" if elsewhere else model.dtype, kind=kind, optimizer=settings.optimizer)
 
 
 def operations(settings: TrainConfig, need: Footprint) -> float:

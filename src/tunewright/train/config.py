@@ -55,6 +55,14 @@ class TrainConfig(Section):
     """Pulls trained matrices towards zero in each step, against overfitting; 0.1 is usual."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """A longer gradient is shortened to this length."""
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"
+    """`adamw_8bit`: moments in 8 bits, and whole weights in bfloat16 rounded at random instead of float32 masters: 6
+    bytes a trained weight instead of 16."""
+    update_in_backward: bool = False
+    """With adamw_8bit: each weight is updated when its gradient is there, so that gradients are never held together.
+    Each step must be one micro-batch, and `max_grad_norm` shortens each weight's gradient by itself."""
+    offload_optimizer: bool = False
+    """With adamw_8bit: moments rest in the machine's memory: less of the GPU's, slower. CUDA only."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of each target's probability that is spread over all tokens, in training only; 0.1 is usual."""
     neftune_alpha: float = Field(default=0.0, ge=0)
@@ -106,6 +114,11 @@ class TrainConfig(Section):
             raise ValueError("rows_per_step and tokens_per_step exclude each other; give exactly one")
         if self.epochs is not None and self.steps is not None:
             raise ValueError("epochs and steps exclude each other; give exactly one")
+        for name in ("update_in_backward", "offload_optimizer"):
+            if getattr(self, name) and self.optimizer != "adamw_8bit":
+                raise ValueError(f"{name} needs optimizer: adamw_8bit")
+        if self.optimizer != "adamw" and self.sharding is not None:
+            raise ValueError("optimizer: adamw_8bit and sharding exclude each other: sharding divides torch's AdamW")
         if self.objective != VALIDATION_LOSS and self.evaluate_generated is None:
             raise ValueError(
                 f"early_stopping.metric '{self.objective}' needs generated answers: add `evaluate_generated: {{}}`, "

@@ -62,7 +62,7 @@ def ladder(settings: TrainConfig, *, longest: int, on_gpu: bool) -> list[Rung]:
     longest row (rows are not cut), checkpointing, and on the CPU giving memory back, on a GPU offloading."""
     rungs = []
     tokens = settings.micro_batch_tokens
-    while tokens // 2 >= max(SMALLEST, longest):
+    while tokens // 2 >= max(SMALLEST, longest) and not settings.update_in_backward:
         tokens //= 2
         rungs.append(Rung({"micro_batch_tokens": tokens}))
     if not settings.gradient_checkpointing:

@@ -34,12 +34,13 @@ class Precision:
         return f"in {name} ({self.reason}){scaled}"
 
 
-def choose(wanted: Dtype, *, kind: str) -> Precision:
-    """The formats for a method of this `kind`.
+def choose(wanted: Dtype, *, kind: str, optimizer: str = "adamw") -> Precision:
+    """The formats for a method of this `kind` under this `train.optimizer`.
 
     Whole weights in 16 bits get float32 masters under autocast (Micikevicius et al. 2018, arXiv 1710.03740): an update
-    of less than 1/256 of a bfloat16 weight would be rounded away. Adapter weights are float32 in peft anyway. float16
-    needs its loss scaled, which torch does on CUDA only. Raises ConfigError for float16 without it.
+    of less than 1/256 of a bfloat16 weight would be rounded away; adamw_8bit rounds at random instead. Adapter weights
+    are float32 in peft anyway. float16 needs its loss scaled, which torch does on CUDA only. Raises ConfigError for
+    float16 without it.
     """
     dtype, reason = explain_dtype(wanted)
     if dtype == torch.float16:
@@ -50,7 +51,7 @@ def choose(wanted: Dtype, *, kind: str) -> Precision:
                 fix="use model.dtype=bfloat16, float32 or auto",
             )
         return Precision(dtype, "fp16", has_masters=kind == "full", reason=reason)
-    has_masters = kind == "full" and dtype == torch.bfloat16
+    has_masters = kind == "full" and dtype == torch.bfloat16 and optimizer == "adamw"
     return Precision(dtype, "bf16" if has_masters else "", has_masters=has_masters, reason=reason)
 
 

@@ -55,7 +55,7 @@ def run(
     """
     trackers.check(config.report_to)
     method: Method = METHODS.target(config.method.name)(config.method)
-    formats = precision.choose(model.dtype, kind=method.kind)
+    formats = precision.choose(model.dtype, kind=method.kind, optimizer=config.optimizer)
     if config.sharding:
         formats = joint.formats_for(config.sharding, formats, method)
     settings = {"train": config.model_dump(mode="json"), "model": model.model_dump(mode="json"), "seed": seed}

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset, SequentialSampler, get_worker_info
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from tunewright.core.scoring import Measured
 from tunewright.models.loss import packed_loss, padded_loss
 from tunewright.models.packing import micro_batches
 from tunewright.models.tokens import Example
-from tunewright.train import culprits, trackers
+from tunewright.train import culprits
+from tunewright.train.arguments import need_whole_steps, optimizer_of, training_arguments
 from tunewright.train.config import VALIDATION_LOSS, TrainConfig
 from tunewright.train.culprits import Loss
+from tunewright.train.eight_bit import EightBitAdamW
 from tunewright.train.generated import GeneratedScores
 from tunewright.train.heap import BetweenSteps
 from tunewright.train.plan import StepPlan
@@ -28,9 +31,6 @@ from tunewright.train.rows import shares_prefixes
 from tunewright.train.sharding.quiet import settle_deepspeed
 from tunewright.train.watch import LossWatch, evaluations_without_improvement, improvements
 from tunewright.train.worker import settle_worker
-
-SCHEDULES = {"constant": "constant_with_warmup"}
-"""Names that transformers calls differently."""
 
 
 class PlannedSteps(Dataset[dict[str, Any]]):
@@ -65,13 +65,14 @@ class PackedTrainer(Trainer):
         levers: str,
         **rest: Any,
     ) -> None:
-        super().__init__(data_collator=_only_item, **rest)
+        super().__init__(data_collator=_only_item, optimizer_cls_and_kwargs=optimizer_of(settings), **rest)
         self._settings, self._validation, self._scores = settings, validation, scores
         self._levers = levers
         self.control: Any
         on_cpu = not torch.cuda.is_available() and settings.trim_memory is not False
         self._give_back: Callable[[], None] = BetweenSteps() if on_cpu else lambda: None
         self._watch: LossWatch | None = None
+        self._updates: EightBitAdamW | None = None
         smoothing, share = settings.label_smoothing, shares_prefixes(settings)
         self._validation_loss: Loss = padded_loss
         self._micro_loss: Loss = partial(padded_loss, label_smoothing=smoothing)
@@ -81,6 +82,14 @@ class PackedTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """transformers' hook."""
+        optimizer = super().create_optimizer(model)
+        if self._settings.update_in_backward and self._updates is None:
+            self._updates = optimizer
+            optimizer.update_in_backward()
+        return optimizer
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Backward over all micro-batches; returns the mean loss a trained token (detached scalar).
@@ -93,10 +102,11 @@ class PackedTrainer(Trainer):
         trained = sum(example.trained for example in examples)
         groups = micro_batches(examples, max_tokens=self._settings.micro_batch_tokens)
         losses = []
-        for group in groups:
-            loss = self._micro_loss(model, group) / trained
-            self.accelerator.backward(loss)
-            losses.append(loss.detach())
+        with self._updates.learning() if self._updates else nullcontext():
+            for group in groups:
+                loss = self._micro_loss(model, group) / trained
+                self.accelerator.backward(loss)
+                losses.append(loss.detach())
         found = torch.stack(losses)
         self._check(model, groups, found.tolist())
         return found.sum()
@@ -119,6 +129,8 @@ class PackedTrainer(Trainer):
     def _has_good_gradient(self, model: Any) -> bool:
         """With float16 the loss scaler skips a step whose scaled gradient overflows and halves the scale: a fault only
         where that has gone on until nothing is scaled up any more."""
+        if self._updates is not None:
+            return not self._updates.met_no_number
         scaler = self.accelerator.scaler
         return scaler.get_scale() >= 1 if scaler else culprits.has_finite_gradient(model)
 
@@ -198,69 +210,18 @@ def make_trainer(
     """The trainer, ready to run or to resume from a checkpoint in `folder`. name: what trackers call this run; build:
     the class, or one that shares the work with other ranks."""
     settle_deepspeed()
+    if settings.update_in_backward:
+        need_whole_steps(training, plan, settings)
     trainer = build(
         settings=settings,
         validation=validation,
         scores=scores,
         levers=culprits.levers_of(settings, precision.dtype),
         model=model,
-        args=_arguments(settings, plan, folder=folder, seed=seed, precision=precision, name=name),
+        args=training_arguments(settings, plan, folder=folder, seed=seed, precision=precision, name=name),
         train_dataset=PlannedSteps(training, plan),
         eval_dataset=list(validation),
         callbacks=list(callbacks),
     )
     trainer.remove_callback(PrinterCallback)  # progress goes to stderr, stdout is for the result
     return trainer
-
-
-def evaluation_interval(settings: TrainConfig, plan: StepPlan) -> int:
-    """Optimizer steps between two evaluations (and checkpoints)."""
-    return max(1, min(len(plan.steps), round(plan.per_epoch / settings.evaluations_per_epoch)))
-
-
-def _arguments(
-    settings: TrainConfig, plan: StepPlan, *, folder: Path, seed: int, precision: Precision, name: str
-) -> TrainingArguments:
-    total = len(plan.steps)
-    every = evaluation_interval(settings, plan)
-    return TrainingArguments(
-        output_dir=str(folder),
-        run_name=name,
-        per_device_train_batch_size=1,
-        num_train_epochs=1,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=SCHEDULES.get(settings.schedule, settings.schedule),
-        lr_scheduler_kwargs=_schedule_options(settings, total),
-        warmup_steps=round(settings.warmup_ratio * total),
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=precision.autocast == "bf16",
-        fp16=precision.autocast == "fp16",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        eval_strategy="steps",
-        eval_steps=every,
-        save_strategy="steps",
-        save_steps=every,
-        save_total_limit=None,  # callbacks.WholeCheckpoints removes old ones, after the new one is whole
-        load_best_model_at_end=True,
-        metric_for_best_model=OBJECTIVE,
-        greater_is_better=False,
-        seed=seed,
-        data_seed=seed,
-        dataloader_num_workers=settings.dataloader_workers,
-        remove_unused_columns=False,
-        label_names=[],
-        optim="adamw_torch",
-        use_cpu=not torch.cuda.is_available(),
-        report_to=trackers.by_trainer(settings.report_to) or "none",
-        disable_tqdm=True,
-    )
-
-
-def _schedule_options(settings: TrainConfig, total: int) -> dict[str, float]:
-    if settings.schedule == "cosine_with_min_lr":
-        return {"min_lr_rate": settings.min_lr_ratio}
-    if settings.schedule == "warmup_stable_decay":
-        return {"num_decay_steps": max(1, round(settings.decay_ratio * total))}
-    return {}

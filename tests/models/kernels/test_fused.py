@@ -10,14 +10,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, silu
+from torch.nn.functional import silu
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from tunewright.models.kernels import fused, head_loss
 from tunewright.models.load import load_model
-from tunewright.models.loss import packed_loss
-from tunewright.models.packing import ATTENTION, PLAIN
-from tunewright.models.tokens import Example
 
 
 def gradients(function: Callable[..., Tensor], *inputs: Tensor) -> list[Tensor]:
@@ -73,47 +70,6 @@ def test_the_gated_activation_and_both_gradients() -> None:
     ours = gradients(lambda gate, up: fused._SiluProduct.apply(gate, up), *inputs)
     for found, expected in zip(ours, gradients(lambda gate, up: silu(gate) * up, *inputs), strict=True):
         assert torch.allclose(found, expected, atol=1e-12)
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("count", [1, 127, 300])
-def test_the_loss_of_a_frozen_head_in_pieces(count: int, smoothing: float) -> None:
-    hidden, weight = drawn((count, 16), (50, 16))
-    targets = torch.randint(0, 50, (count,), generator=torch.Generator().manual_seed(1))
-    head = nn.Linear(16, 50, bias=False).double().requires_grad_(False)
-    head.weight.copy_(weight)
-
-    def plain(states: Tensor) -> Tensor:
-        return cross_entropy(states @ weight.T, targets, reduction="sum", label_smoothing=smoothing)[None]
-
-    def cut(states: Tensor) -> Tensor:
-        return head_loss.head_loss(states, head, targets, smoothing).double()[None]
-
-    for found, expected in zip(gradients(cut, hidden), gradients(plain, hidden), strict=True):
-        assert torch.allclose(found, expected, rtol=1e-6, atol=1e-9)
-
-
-def test_a_frozen_head_is_left_out_of_the_packed_loss_and_a_trained_one_is_not(tiny: Path) -> None:
-    rows = [Example(tuple(range(n, n + 20)), (-100,) * 8 + tuple(range(n + 8, n + 20)), str(n)) for n in (5, 90)]
-    losses, found = [], []
-    for cut in (False, True):
-        model = load_model(tiny, dtype=torch.float64)
-        model.set_attn_implementation(ATTENTION)
-        model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone(), requires_grad=False)  # not tied
-        if cut:
-            head_loss.cut_head(model)
-        assert (head_loss.frozen_head(model) is not None) is cut
-        loss = packed_loss(model, rows, label_smoothing=0.05)
-        loss.backward()
-        losses.append(loss.item())
-        found.append(model.model.layers[0].self_attn.q_proj.weight.grad)
-        model.set_attn_implementation(PLAIN)
-        logits = model(input_ids=torch.zeros(1, 3, dtype=torch.long)).logits
-        assert logits.shape == (1, 3, 259), "outside the loss, logits are logits"
-        model.lm_head.weight.requires_grad_(True)
-        assert head_loss.frozen_head(model) is None
-    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
-    assert torch.allclose(found[0], found[1], rtol=1e-5, atol=1e-9)
 
 
 def test_a_fused_model_computes_and_saves_what_it_did(tiny: Path) -> None:

@@ -1,8 +1,9 @@
-"""Cross entropy of a frozen output layer in pieces: the logits of all trained positions are never there at once.
+"""Cross entropy of an output layer in pieces: the logits of all trained positions are never there at once.
 
 The target's vocabulary is 102,400: logits in fp32 and their gradient for 2,000 positions are 1.6 GB. Each piece's loss
 and its gradient to the hidden states are computed together in the forward pass (as Liger does, arXiv 2410.10989), so
-nothing is computed twice. Equality: tests/models/kernels/test_head_loss.py. Switch: `train.kernels: plain`.
+nothing is computed twice; so is that to the layer's weight where it is trained in 16 bits. Equality:
+tests/models/kernels/test_head_loss.py. Switch: `train.kernels: plain`.
 """
 
 from __future__ import annotations
@@ -53,12 +54,16 @@ def cut_head(model: Any) -> None:
         head.__class__ = CutHead
 
 
-def frozen_head(model: Any) -> CutHead | None:
-    """The output layer of `model`, where it can be left out and is not trained."""
+def head_in_pieces(model: Any) -> CutHead | None:
+    """The output layer of `model`, where it can be left out: it is frozen, or trained in 16 bits on this device alone.
+    float32 masters would be rounded to 16 bits anew for every piece."""
     inner = getattr(model, "module", model)
     find = getattr(inner, "get_output_embeddings", None)
     head = find() if find is not None else None
-    return head if isinstance(head, CutHead) and not head.weight.requires_grad else None
+    if not isinstance(head, CutHead):
+        return None
+    is_free = not head.weight.requires_grad or (inner is model and head.weight.dtype.itemsize == 2)
+    return head if is_free else None
 
 
 def head_loss(hidden: Tensor, head: nn.Linear, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
@@ -67,15 +72,18 @@ def head_loss(hidden: Tensor, head: nn.Linear, targets: Tensor, label_smoothing:
     `hidden` may be wider than the weight: a forward pass under autocast gives float32. Logits are multiplied in the
     weight's format, as autocast would.
     """
-    found: Tensor = _HeadLoss.apply(hidden, head.weight, targets, label_smoothing)  # type: ignore[no-untyped-call]
+    found: Tensor = _HeadLoss.apply(  # type: ignore[no-untyped-call]
+        hidden, head.weight, targets, label_smoothing, torch.is_grad_enabled()
+    )
     return found
 
 
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float, learns: bool) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        to_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        to_hidden = torch.empty_like(hidden) if learns and any(ctx.needs_input_grad[:2]) else None
+        to_weight = torch.zeros_like(weight) if learns and ctx.needs_input_grad[1] else None
         at_once = POSITIONS_GPU if on_gpu(hidden) else POSITIONS
         for start in range(0, len(hidden), at_once):
             rows = slice(start, start + at_once)
@@ -88,16 +96,20 @@ class _HeadLoss(torch.autograd.Function):
                 if smoothing:
                     shares -= smoothing / weight.shape[0]
                 shares.scatter_add_(1, wanted[:, None], shares.new_full((len(shares), 1), smoothing - 1))
-                to_hidden[rows] = shares.to(weight.dtype) @ weight
+                to_logits = shares.to(weight.dtype)
+                to_hidden[rows] = to_logits @ weight
+                if to_weight is not None:
+                    to_weight.addmm_(to_logits.t(), hidden[rows].to(weight.dtype))
+                del to_logits
             del shares
-        if to_hidden is not None:
-            ctx.save_for_backward(to_hidden)
+        ctx.found = to_hidden, to_weight  # the backward pass uses them up
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        (to_hidden,) = ctx.saved_tensors
-        return to_hidden * gradients[0].to(to_hidden.dtype), None, None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        found = [None if one is None else one.mul_(gradients[0].to(one.dtype)) for one in ctx.found]
+        ctx.found = None
+        return found[0], found[1], None, None, None
 
 
 def _shares(logits: Tensor, wanted: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:

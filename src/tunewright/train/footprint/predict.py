@@ -42,7 +42,17 @@ CACHED = 0.05
 """What torch's CUDA allocator holds beside the tensors, as a share of them; not measured by us."""
 FOUR_BITS = 4.127 / 8
 """Bytes a weight in nf4 with double quantization (Dettmers et al. 2023, arXiv 2305.14314)."""
-_CHANGES_THE_WALK = ("gradient_checkpointing", "packing", "share_prefix", "kernels", "label_smoothing", "neftune_alpha")
+_CHANGES_THE_WALK = (
+    "gradient_checkpointing",
+    "packing",
+    "share_prefix",
+    "kernels",
+    "label_smoothing",
+    "neftune_alpha",
+    "update_in_backward",
+)
+EIGHT_BITS = 2 * (1 + 4 / 256)
+"""Bytes of two moments in 8 bits a trained weight, with a scale for each 256 (models/kernels/adam)."""
 MASTER_STATE = 12
 """Bytes a trained weight under ZeRO: its float32 copy and two moments (Rajbhandari et al. 2020, section 3.1)."""
 
@@ -110,7 +120,8 @@ class Walks:
         return self._known[key][1]
 
     def _walked(self, settings: TrainConfig, formats: Precision, work: Work, *, on_gpu: bool) -> Traced:
-        how = {"accumulates": work.accumulates, "on_gpu": on_gpu}
+        accumulates = work.accumulates or settings.update_in_backward  # each gradient comes and goes
+        how = {"accumulates": accumulates, "on_gpu": on_gpu}
 
         def walk(layers: int, trained: int | None = None) -> dict[Phase, Traced]:
             chosen = settings
@@ -149,7 +160,7 @@ def predict(
     config, found = walks.config, walks.find(settings, formats, work, on_gpu=device == "cuda")
     weights = found.weights - _saved_by_bits(settings.method, found, formats.dtype.itemsize)
     widest = found.widest * formats.dtype.itemsize if getattr(settings.method, "base_bits", None) else 0
-    state = MASTER_STATE * found.trained if split.masters else found.state
+    state = _state(settings, found, split)
     parts = {
         "weights": weights // (split.devices if split.stage == 3 else 1),
         "gradients": found.gradients // (split.devices if split.stage >= 2 else 1),
@@ -162,6 +173,12 @@ def predict(
     if split.offload and device == "cuda":
         host += parts["optimizer"] * split.devices + (weights if split.stage == 3 else 0)
         parts |= {"optimizer": 0, **({"weights": 0} if split.stage == 3 else {})}
+    if settings.update_in_backward:
+        parts["gradients"] = 0
+    if settings.offload_optimizer and device == "cuda":
+        host += parts["optimizer"]
+        parts["optimizer"] = 0
+        parts["temporary"] += round(EIGHT_BITS * found.largest / formats.dtype.itemsize)
     if settings.activation_offload and device == "cuda":
         host += found.activations
         parts["activations"] = 2 * found.activations // depth_of(config)  # the layer at work and the one on its way
@@ -181,7 +198,8 @@ def _at_its_most(
     nothing = dict.fromkeys(("gradients", "activations", "logits", "cache", "temporary"), 0)
     micro = {**nothing, **parts} if work.accumulates else {**nothing, **parts, "gradients": 0}
     step = {**nothing, **held, "gradients": parts["gradients"]}
-    step["temporary"] = parts["gradients"] if device == "cuda" else found.largest
+    is_foreach = device == "cuda" and settings.optimizer == "adamw"
+    step["temporary"] = parts["gradients"] if is_foreach else found.largest
     generating = {**nothing, **held, "cache": cache_bytes(config, work.generated, formats.dtype.itemsize)}
     moments = {"a micro-batch": micro, "the optimizer's step": step, "generating answers": generating}
     moment = max(moments, key=lambda name: sum(moments[name].values()))
@@ -219,6 +237,13 @@ def cache_bytes(config: Any, tokens: int, itemsize: int) -> int:
     heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
     width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
     return int(2 * text.num_hidden_layers * heads * width * itemsize * tokens)
+
+
+def _state(settings: TrainConfig, found: Traced, split: Split) -> int:
+    """The optimizer's."""
+    if settings.optimizer == "adamw_8bit":
+        return round(EIGHT_BITS * found.trained)
+    return MASTER_STATE * found.trained if split.masters else found.state
 
 
 def _gathered(config: Any, weights: int, split: Split) -> int:
