@@ -40,6 +40,7 @@ def update(  # type: ignore[no-untyped-def]
     rows: tl.constexpr,
     block: tl.constexpr,
 ):
+    """`rows` blocks of `block` numbers: their moments decoded, moved and encoded, their weights moved."""
     row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)
     at = row[:, None] * block + tl.arange(0, block)[None, :]
     inside = at < count

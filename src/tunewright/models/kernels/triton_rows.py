@@ -8,6 +8,7 @@ import triton.language as tl
 
 @triton.jit
 def norm_forward(x, weight, made, scales, width, epsilon, block: tl.constexpr):  # type: ignore[no-untyped-def]
+    """One row: its norm, and 1 / rms of it."""
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, block)
     inside = at < width
@@ -23,6 +24,7 @@ def norm_forward(x, weight, made, scales, width, epsilon, block: tl.constexpr): 
 def norm_backward(  # type: ignore[no-untyped-def]
     x, weight, scales, above, to_x, to_weight, rows, width, has_weight: tl.constexpr, block: tl.constexpr
 ):
+    """Every so many rows: gradients to them, and the sum of those to the weight."""
     first = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, block)
     inside = at < width
@@ -44,6 +46,7 @@ def norm_backward(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def gate_forward(gate, up, made, count, block: tl.constexpr):  # type: ignore[no-untyped-def]
+    """silu(gate) * up of `block` numbers."""
     at = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     inside = at < count
     wide = tl.load(gate + at, mask=inside, other=0.0).to(tl.float32)
@@ -53,6 +56,7 @@ def gate_forward(gate, up, made, count, block: tl.constexpr):  # type: ignore[no
 
 @triton.jit
 def gate_backward(gate, up, above, to_gate, to_up, count, block: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Gradients to `block` numbers of gate and up."""
     at = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     inside = at < count
     wide = tl.load(gate + at, mask=inside, other=0.0).to(tl.float32)
@@ -67,6 +71,7 @@ def gate_backward(gate, up, above, to_gate, to_up, count, block: tl.constexpr): 
 def turn(  # type: ignore[no-untyped-def]
     x, cos, sin, made, row_step, head_step, heads, half, is_back: tl.constexpr, many: tl.constexpr, block: tl.constexpr
 ):
+    """All heads of one position, turned by its angles or back."""
     row = tl.program_id(0).to(tl.int64)
     head = tl.arange(0, many)[:, None]
     at = tl.arange(0, block)[None, :]
