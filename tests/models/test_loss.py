@@ -85,12 +85,15 @@ def test_a_packed_row_does_not_see_its_neighbour(model: Any) -> None:
 
 
 @pytest.mark.parametrize("limit", [8, 31, 64, 1000])
-def test_grouping_changes_nothing(model: Any, limit: int) -> None:
-    """The step's loss and gradient are the same for every micro-batch size."""
-    rows = examples()
-    groups = micro_batches(rows, max_tokens=limit)
+@pytest.mark.parametrize("share", [False, True])
+def test_grouping_changes_nothing(model: Any, limit: int, share: bool) -> None:
+    """The step's loss and gradient are the same for every micro-batch size; no group computes more than the limit."""
+    rows = with_prefixes() if share else examples()
+    groups = micro_batches(rows, max_tokens=limit, share_prefix=share)
     assert sorted(row.row_id for group in groups for row in group) == sorted(row.row_id for row in rows)
-    assert all(len(group) == 1 or sum(len(row.input_ids) for row in group) <= limit for group in groups)
+    sizes = [computed_tokens(group, max_tokens=10**9, share_prefix=share) for group in groups]
+    assert all(len(group) == 1 or size <= limit for group, size in zip(groups, sizes, strict=True))
+    assert len(groups) <= len(micro_batches(rows, max_tokens=limit))
     model.set_attn_implementation(ATTENTION)
     parts = sum(packed_loss(model, group).item() for group in groups)
     assert parts == pytest.approx(packed_loss(model, rows).item(), rel=1e-6)

@@ -124,7 +124,7 @@ def _common_prefix(group: Sequence[Example]) -> int:
 def computed_tokens(examples: Sequence[Example], *, max_tokens: int, share_prefix: bool) -> int:
     """Tokens that a step over `examples` computes: a shared start counts once a micro-batch."""
     total = sum(len(example.input_ids) for example in examples)
-    for group in micro_batches(examples, max_tokens=max_tokens):
+    for group in micro_batches(examples, max_tokens=max_tokens, share_prefix=share_prefix):
         total -= sum(shared * (len(rows) - 1) for rows, shared in families(group, share_prefix=share_prefix))
     return total
 
@@ -138,20 +138,27 @@ def attention_shapes(examples: Sequence[Example], *, share_prefix: bool) -> set[
     return {(own.stop - own.start, seen) for part in parts for own, seen in blocks(*part)}
 
 
-def micro_batches(examples: Sequence[Example], *, max_tokens: int) -> list[list[Example]]:
-    """Groups rows so that each group has at most `max_tokens` tokens (a longer row stands alone): longest first into
-    the first group with room."""
+def micro_batches(examples: Sequence[Example], *, max_tokens: int, share_prefix: bool = False) -> list[list[Example]]:
+    """Groups rows so that each group computes at most `max_tokens` tokens (a longer row stands alone): longest first
+    into the first group with room. share_prefix: a start that rows of a group share counts once."""
+    known = list(enumerate(families(examples, share_prefix=True))) if share_prefix else []
+    families_of = {id(row): (number, shared) for number, (rows, shared) in known for row in rows}
     groups: list[list[Example]] = []
     room: list[int] = []
+    starts: list[set[int]] = []
     for example in sorted(examples, key=lambda item: -len(item.input_ids)):
+        family, shared = families_of.get(id(example), (-1, 0))
         size = len(example.input_ids)
-        place = next((index for index, free in enumerate(room) if free >= size), None)
+        sizes = (size - shared if family in known_starts else size for known_starts in starts)
+        place = next((index for index, need in enumerate(sizes) if room[index] >= need), None)
         if place is None:
-            groups.append([example])
-            room.append(max_tokens - size)
-        else:
-            groups[place].append(example)
-            room[place] -= size
+            place = len(groups)
+            groups.append([])
+            room.append(max_tokens)
+            starts.append(set())
+        groups[place].append(example)
+        room[place] -= size - shared if family in starts[place] else size
+        starts[place].add(family)
     return groups
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from tunewright.core.machine import heap_trim
 from tunewright.models.packing import attention_shapes, micro_batches
@@ -30,7 +31,8 @@ _CAPACITY = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
 def products_kept(steps: Iterable[Sequence[Example]], *, max_tokens: int, share_prefix: bool) -> int:
     """How many compiled products are worth keeping: as many as the micro-batch with the most shapes needs. steps: rows
     of each optimizer step."""
-    groups = (group for step in steps for group in micro_batches(step, max_tokens=max_tokens))
+    cut = partial(micro_batches, max_tokens=max_tokens, share_prefix=share_prefix)
+    groups = (group for step in steps for group in cut(step))
     shapes = (len(attention_shapes(group, share_prefix=share_prefix)) for group in groups)
     return min(MOST, max(FEWEST, A_BLOCK * max(shapes, default=0) + OTHERS))
 

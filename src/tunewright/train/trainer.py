@@ -73,7 +73,8 @@ class PackedTrainer(Trainer):
         self._give_back: Callable[[], None] = BetweenSteps() if on_cpu else lambda: None
         self._watch: LossWatch | None = None
         self._updates: EightBitAdamW | None = None
-        smoothing, share = settings.label_smoothing, shares_prefixes(settings)
+        smoothing, share = settings.label_smoothing, settings.packing and shares_prefixes(settings)
+        self._cut = partial(micro_batches, max_tokens=settings.micro_batch_tokens, share_prefix=share)
         self._validation_loss: Loss = padded_loss
         self._micro_loss: Loss = partial(padded_loss, label_smoothing=smoothing)
         if settings.packing:
@@ -100,7 +101,7 @@ class PackedTrainer(Trainer):
         self._give_back()
         examples: list[Example] = inputs["examples"]
         trained = sum(example.trained for example in examples)
-        groups = micro_batches(examples, max_tokens=self._settings.micro_batch_tokens)
+        groups = self._cut(examples)
         losses = []
         with self._updates.learning() if self._updates else nullcontext():
             for group in groups:
@@ -149,7 +150,7 @@ class PackedTrainer(Trainer):
         return metrics
 
     def _mean_validation_loss(self) -> float:
-        groups = micro_batches(self._validation, max_tokens=self._settings.micro_batch_tokens)
+        groups = self._cut(self._validation)
         total = 0.0
         for group in groups:
             loss = float(self._validation_loss(self.model, group))

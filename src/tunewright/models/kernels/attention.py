@@ -72,8 +72,8 @@ class _PackedAttention(torch.autograd.Function):
             start = 0
             for place in seen:
                 rows = slice(start, start := start + place.stop - place.start)
-                to_key[:, place] += found[1][:, rows]
-                to_value[:, place] += found[2][:, rows]
+                to_key[:, place].add_(found[1][:, rows])
+                to_value[:, place].add_(found[2][:, rows])
         return to_query, to_key, to_value, None
 
 
@@ -89,7 +89,7 @@ def _attend(states: States, parts: Sequence[Part], scale: float, output: Tensor,
             if sums is None:
                 made[:, rows] = found
             else:
-                total = weights.sum(-1, dtype=sums.dtype).view(len(query), -1)
+                total = weights.sum(-1).view(len(query), -1).to(sums.dtype)  # in float32 it would be copied first
                 sums[:, queries][:, rows] = total
                 torch.mul(found, total.reciprocal_()[..., None], out=made[:, rows])
 
@@ -118,7 +118,8 @@ def _part_backward(states: States, above: Tensor, scale: float, sums: Tensor | N
 
 
 def _gathered(states: Tensor, places: tuple[slice, ...]) -> Tensor:
-    return states[:, places[0]] if len(places) == 1 else torch.cat([states[:, place] for place in places], 1)
+    """Side by side for every head, as products read them."""
+    return states[:, places[0]].contiguous() if len(places) == 1 else torch.cat([states[:, p] for p in places], 1)
 
 
 def blocks(queries: int, keys: int) -> list[tuple[slice, int]]:
@@ -134,7 +135,7 @@ def _weights(query: Tensor, key: Tensor, scale: float, *, is_raised: bool) -> Te
     length, (kv_heads, seen, _) = query.shape[1], key.shape
     grouped, alpha = _grouped(query, kv_heads), scale * _BITS if is_raised else scale
     scores = torch.baddbmm(grouped.new_empty(()), grouped, key.transpose(1, 2), beta=0, alpha=alpha)
-    scores.view(-1, length, seen)[:, :, seen - length :] += _later(length, scores.dtype, scores.device)
+    scores.view(-1, length, seen)[:, :, seen - length :].add_(_later(length, scores.dtype, scores.device))
     return scores.exp2_() if is_raised else torch.softmax(scores, -1)
 
 

@@ -110,12 +110,13 @@ class _RmsNorm(torch.autograd.Function):
         rows, above = x.reshape(-1, x.shape[-1]), gradients[0].reshape(-1, x.shape[-1])
         to_x = torch.empty_like(x)
         to_weight = torch.zeros_like(weight, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+        factor = weight.float()  # once: mixed formats are multiplied slowly
         together = zip(*(_parts(t, x.shape[-1]) for t in (rows, above, scales, to_x.view(rows.shape))), strict=True)
         for part, gradient, scale, made in together:
             unit, wide = part.float() * scale, gradient.to(torch.float32, copy=True)
             if to_weight is not None:
                 to_weight += (wide * unit).sum(0)
-            wide.mul_(weight)
+            wide.mul_(factor)
             along = (wide * unit).mean(-1, keepdim=True)
             made.copy_(wide.addcmul_(unit, along, value=-1).mul_(scale))
         return to_x, None if to_weight is None else to_weight.to(weight.dtype), None

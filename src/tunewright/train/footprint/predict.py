@@ -77,14 +77,15 @@ def work_of(
     a_token = 50 * text.hidden_size * text.num_hidden_layers
     a_label = 16 * vocabulary_of(config) if settings.method.name in ("full", "freeze") else 0
     limit = settings.micro_batch_tokens
-    groups = [micro_batches(step, max_tokens=limit) for step in steps]
+    shares = share_prefix and settings.packing
+    groups = [micro_batches(step, max_tokens=limit, share_prefix=shares) for step in steps]
 
     def need(group: Sequence[Example]) -> int:
-        tokens = computed_tokens(group, max_tokens=10**9, share_prefix=share_prefix and settings.packing)
+        tokens = computed_tokens(group, max_tokens=10**9, share_prefix=shares)
         return int(a_token * tokens) + a_label * sum(example.trained for example in group)
 
     most = max((group for step in groups for group in step), key=need)
-    products = heap.products_kept(steps, max_tokens=limit, share_prefix=share_prefix and settings.packing)
+    products = heap.products_kept(steps, max_tokens=limit, share_prefix=shares)
     return Work(most, any(len(step) > 1 for step in groups), generated, products)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from tunewright.models.packing import micro_batches
 from tunewright.models.tokens import Example
@@ -39,9 +40,12 @@ def shares_of(rows: Sequence[Example], ranks: int) -> list[list[Example]]:
     return [[rows[i] for i in share] for share in deal([len(row.input_ids) for row in rows], ranks)]
 
 
-def micro_batches_of(rows: Sequence[Example], *, rank: int, ranks: int, max_tokens: int) -> list[MicroBatch]:
+def micro_batches_of(
+    rows: Sequence[Example], *, rank: int, ranks: int, max_tokens: int, share_prefix: bool = False
+) -> list[MicroBatch]:
     """What `rank` computes of a step over `rows`: as many micro-batches on every rank."""
-    groups = [micro_batches(share, max_tokens=max_tokens) for share in shares_of(rows, ranks)]
+    cut = partial(micro_batches, max_tokens=max_tokens, share_prefix=share_prefix)
+    groups = [cut(share) for share in shares_of(rows, ranks)]
     mine = [MicroBatch(group, counts=True) for group in groups[rank]]
     missing = max(map(len, groups)) - len(mine)
     shortest = min(rows, key=lambda row: len(row.input_ids))

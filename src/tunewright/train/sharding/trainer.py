@@ -15,7 +15,6 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from tunewright.core.errors import ResourceError
 from tunewright.core.events import say
 from tunewright.core.scoring import Measured
-from tunewright.models.packing import micro_batches
 from tunewright.models.tokens import Example
 from tunewright.train import callbacks, culprits
 from tunewright.train.plan import StepPlan
@@ -88,9 +87,7 @@ class ShardedTrainer(PackedTrainer):
         examples: list[Example] = inputs["examples"]
         ranks = self._world.size
         count = sum(example.trained for example in examples)
-        groups = micro_batches_of(
-            examples, rank=self._world.rank, ranks=ranks, max_tokens=self._settings.micro_batch_tokens
-        )
+        groups = micro_batches_of(examples, rank=self._world.rank, ranks=ranks, **self._cut.keywords)
         losses = []
         for number, group in enumerate(groups, start=1):
             weight = ranks / count if group.counts else 0.0  # the ranks' gradients are averaged
@@ -133,7 +130,7 @@ class ShardedTrainer(PackedTrainer):
 
     def _mean_validation_loss(self) -> float:
         """Micro-batches dealt to the ranks in turn; added up in their order, as one process does."""
-        groups = micro_batches(self._validation, max_tokens=self._settings.micro_batch_tokens)
+        groups = self._cut(self._validation)
         ranks, mine = self._world.size, []
         for start in range(0, len(groups), ranks):
             index = min(start + self._world.rank, len(groups) - 1)
