@@ -78,6 +78,9 @@ class TrainConfig(Section):
     kernels: Literal["auto", "plain"] = "auto"
     """`auto`: our own norms, gated layers, attention and output loss where they are faster and proven equal (Llama-like
     models; docs/guides/scale.md); `plain`: the library's."""
+    compile: bool = False
+    """With `kernels: plain`: torch.compile for each layer's feed-forward part and norms, for families that have no
+    kernels of ours. The first steps are slow, and a C++ compiler is needed (on a GPU Triton)."""
     share_prefix: bool = True
     """With packing: a start that the rows of a micro-batch share (a system turn) is computed once."""
     gradient_checkpointing: bool = False
@@ -117,6 +120,8 @@ class TrainConfig(Section):
         for name in ("update_in_backward", "offload_optimizer"):
             if getattr(self, name) and self.optimizer != "adamw_8bit":
                 raise ValueError(f"{name} needs optimizer: adamw_8bit")
+        if self.compile and self.kernels != "plain":
+            raise ValueError("compile: true needs kernels: plain; our own kernels are compiled already")
         if self.optimizer != "adamw" and self.sharding is not None:
             raise ValueError("optimizer: adamw_8bit and sharding exclude each other: sharding divides torch's AdamW")
         if self.objective != VALIDATION_LOSS and self.evaluate_generated is None:

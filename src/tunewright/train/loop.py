@@ -26,7 +26,7 @@ from tunewright.train.method import Method
 from tunewright.train.noise import embedding_noise
 from tunewright.train.plan import StepPlan
 from tunewright.train.precision import Precision
-from tunewright.train.settle import settle
+from tunewright.train.settle import compile_parts, settle
 from tunewright.train.trainer import PackedTrainer
 from tunewright.train.watch import TrainingDiverged
 
@@ -93,6 +93,8 @@ def prepare(
     model = method.prepare(loaded)
     if formats.has_masters:
         precision.raise_trained(model)
+    if config.compile:
+        say(f"train: {compile_parts(model)} parts of layers are compiled in the first steps")
     return model
 
 

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from tunewright.models.adapters_layers import decoder_layers
 from tunewright.models.kernels.fused import fuse
 from tunewright.models.kernels.head_loss import cut_head
 from tunewright.models.packing import ATTENTION, ATTENTION_SDPA
 from tunewright.train.config import TrainConfig
+
+
+def compile_parts(model: Any) -> int:
+    """torch.compile for what takes hidden states and nothing else, in place; returns how many parts. Attention is left
+    out: its segments are others in every micro-batch, and each would be compiled anew."""
+    found = 0
+    for layer in decoder_layers(model):
+        for name, part in layer.named_children():
+            if name.endswith(("mlp", "norm")):
+                part.compile(dynamic=True)
+                found += 1
+    return found
 
 
 def settle(model: Any, config: TrainConfig) -> None:
