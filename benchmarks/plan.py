@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=16, help="rows of a step, of about 270 tokens each")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--model", default="builtin:smollm2-135m")
+    parser.add_argument("--dtype", default="auto", help="model.dtype")
     parser.add_argument("--constants", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -122,6 +123,7 @@ def results(arguments: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]
                     "steps": arguments.steps,
                 },
                 "model": arguments.model,
+                "dtype": arguments.dtype,
                 "rows": arguments.rows * 2,
             }
             label = f"{name}{', checkpointing' if checkpointing else ''}"
@@ -165,7 +167,7 @@ def one(case: dict[str, Any]) -> dict[str, Any]:
     settings = TrainConfig.model_validate(
         {"learning_rate": 1e-4, "evaluations_per_epoch": 1, "check_memory": False, **case["train"]}
     )
-    model = ModelConfig(path=case["model"])
+    model = ModelConfig(path=case["model"], dtype=case.get("dtype", "auto"))
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace(Path(folder), "plan")
         data = made_data(workspace, case["rows"], words=case.get("words", 120))

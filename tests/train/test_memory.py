@@ -40,12 +40,12 @@ def base() -> Path:
 
 @pytest.fixture(scope="module")
 def planned(base: Path) -> Planned:
-    """A step of 16,384 tokens in rows of 4,096, so that the ladder is short."""
+    """A step of 32,768 tokens in rows of 8,192, so that the ladder is short."""
     formats = precision.choose("float32", kind="adapter")
-    return Planned(base, formats, [made_up(16384, 4096, 0.5)])
+    return Planned(base, formats, [made_up(32768, 8192, 0.5)])
 
 
-WIDE = TrainConfig(micro_batch_tokens=16384)
+WIDE = TrainConfig(micro_batch_tokens=32768)
 
 
 def test_what_fits_is_not_walked(planned: Planned) -> None:
@@ -54,13 +54,13 @@ def test_what_fits_is_not_walked(planned: Planned) -> None:
 
 def test_what_cannot_fit_is_refused_with_the_nearest_that_does(planned: Planned) -> None:
     as_written = planned.need(WIDE, device="cpu").bytes
-    half = planned.need(WIDE.model_copy(update={"micro_batch_tokens": 8192}), device="cpu").bytes
+    half = planned.need(WIDE.model_copy(update={"micro_batch_tokens": 16384}), device="cpu").bytes
     room = int(as_written * memory.UNSURE * 0.99)
     assert half < room
     with pytest.raises(ResourceError, match="this training needs about") as caught:
         check(planned, WIDE, room=room)
     assert "the nearest that fits, about" in caught.value.fix
-    assert "train.micro_batch_tokens=8192;" in caught.value.fix
+    assert "train.micro_batch_tokens=16384;" in caught.value.fix
     assert "train.check_memory=false" in caught.value.fix
 
 

@@ -73,14 +73,15 @@ def head_loss(hidden: Tensor, head: nn.Linear, targets: Tensor, label_smoothing:
     weight's format, as autocast would.
     """
     found: Tensor = _HeadLoss.apply(  # type: ignore[no-untyped-call]
-        hidden, head.weight, targets, label_smoothing, torch.is_grad_enabled()
+        hidden, head.weight, targets, (label_smoothing, torch.is_grad_enabled())
     )
     return found
 
 
 class _HeadLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, smoothing: float, learns: bool) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, how: tuple[float, bool]) -> Tensor:
+        smoothing, learns = how
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         to_hidden = torch.empty_like(hidden) if learns and any(ctx.needs_input_grad[:2]) else None
         to_weight = torch.zeros_like(weight) if learns and ctx.needs_input_grad[1] else None
@@ -106,10 +107,10 @@ class _HeadLoss(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         found = [None if one is None else one.mul_(gradients[0].to(one.dtype)) for one in ctx.found]
         ctx.found = None
-        return found[0], found[1], None, None, None
+        return found[0], found[1], None, None
 
 
 def _shares(logits: Tensor, wanted: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,23 @@ def _code(shares, borders):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
+def _decoded(codes, scales, shares, inside, has_row):  # type: ignore[no-untyped-def]
+    scale = tl.load(scales, mask=has_row, other=0.0)
+    return tl.load(shares + tl.load(codes, mask=inside, other=0).to(tl.int32)) * scale[:, None]
+
+
+@triton.jit
+def _encode(values, codes, scales, borders, inside, has_row, keeps: tl.constexpr):  # type: ignore[no-untyped-def]
+    """keeps: what is above zero stays above it."""
+    scale = tl.max(tl.abs(values), 1)
+    code = _code(values / tl.maximum(scale, 1.1754944e-38)[:, None], borders)
+    if keeps:
+        code = tl.where(values > 0, tl.maximum(code, 1), code)
+    tl.store(scales, scale, mask=has_row)
+    tl.store(codes, code.to(tl.uint8), mask=inside)
+
+
+@triton.jit
 def update(  # type: ignore[no-untyped-def]
     weight,
     gradient,
@@ -43,25 +60,14 @@ def update(  # type: ignore[no-untyped-def]
     """`rows` blocks of `block` numbers: their moments decoded, moved and encoded, their weights moved."""
     row = tl.program_id(0).to(tl.int64) * rows + tl.arange(0, rows)
     at = row[:, None] * block + tl.arange(0, block)[None, :]
-    inside = at < count
-    has_row = row * block < count
+    inside, has_row = at < count, row * block < count
     above = tl.load(gradient + at, mask=inside, other=0.0).to(tl.float32)
-    scale = tl.load(first_scales + row, mask=has_row, other=0.0)
-    first = tl.load(first_shares + tl.load(first_codes + at, mask=inside, other=0).to(tl.int32)) * scale[:, None]
+    first = _decoded(first_codes + at, first_scales + row, first_shares, inside, has_row)
     first = tl.where(inside, first + (above - first) * first_share, 0.0)
-    scale = tl.load(second_scales + row, mask=has_row, other=0.0)
-    second = tl.load(second_shares + tl.load(second_codes + at, mask=inside, other=0).to(tl.int32)) * scale[:, None]
+    second = _decoded(second_codes + at, second_scales + row, second_shares, inside, has_row)
     second = tl.where(inside, second + (above * above - second) * second_share, 0.0)
-
-    scale = tl.max(tl.abs(first), 1)
-    code = _code(first / tl.maximum(scale, 1.1754944e-38)[:, None], first_borders)
-    tl.store(first_scales + row, scale, mask=has_row)
-    tl.store(first_codes + at, code.to(tl.uint8), mask=inside)
-    scale = tl.max(second, 1)
-    code = _code(second / tl.maximum(scale, 1.1754944e-38)[:, None], second_borders)
-    code = tl.where(second > 0, tl.maximum(code, 1), code)
-    tl.store(second_scales + row, scale, mask=has_row)
-    tl.store(second_codes + at, code.to(tl.uint8), mask=inside)
+    _encode(first, first_codes + at, first_scales + row, first_borders, inside, has_row, False)
+    _encode(second, second_codes + at, second_scales + row, second_borders, inside, has_row, True)
 
     wide = tl.load(weight + at, mask=inside, other=0.0).to(tl.float32) * (1 - decay)
     wide -= stride * first / (tl.sqrt(second) / root + epsilon)

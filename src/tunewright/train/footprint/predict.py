@@ -30,12 +30,12 @@ IMPORTED = {"datasets": 90_000_000, "bitsandbytes": 50_000_000}
 """What transformers and peft import by themselves where it is installed (torch 2.13, transformers 5.17, peft 0.21)."""
 COMPILED = 700_000
 """Bytes of a compiled product (heap.py): oneDNN 3.12 keeps 0.61 MB, and pages that it shares with what is freed."""
-COMPILER = 100_000_000
-"""What oneDNN takes beside its compiled products."""
-HOLES = 0.60
-"""Memory that glibc's heap holds and cannot use again, as a share of the activations in it: freed blocks of one size
-do not serve another, and an aligned block leaves an edge that something small takes. This and COMPILER are fitted to
-four trainings (docs/results.md)."""
+BESIDE = 150_000_000
+"""What a training on the CPU takes beside tensors and compiled products, whatever its method and format."""
+HOLES, ALWAYS = 0.30, 220_000_000
+"""Memory that glibc's heap holds and cannot use again, as a share of the activations in it, and whatever they are:
+freed blocks of one size do not serve another, and an aligned block leaves an edge that something small takes. These and
+BESIDE are fitted to the trainings of benchmarks/plan.py (docs/results.md)."""
 HOLES_TRIMMED = 0.05
 """The same where free memory is given back within a step (memory.py)."""
 CACHED = 0.03
@@ -224,8 +224,8 @@ def _imported() -> int:
 
 def _heap(found: Traced, settings: TrainConfig, formats: Precision, work: Work) -> int:
     """What the C library holds beside tensors: holes between them, and the products that oneDNN compiled."""
-    compiled = COMPILER + COMPILED * work.products if formats.dtype.itemsize == 2 else 0
-    return compiled + round(found.heap * (HOLES_TRIMMED if trims(settings) else HOLES))
+    compiled = COMPILED * work.products if formats.dtype.itemsize == 2 else 0
+    return BESIDE + compiled + round(found.heap * HOLES_TRIMMED if trims(settings) else ALWAYS + found.heap * HOLES)
 
 
 def trims(settings: TrainConfig) -> bool:
