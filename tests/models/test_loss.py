@@ -130,15 +130,3 @@ def test_the_switch_takes_torchs_attention(tiny: Path, monkeypatch: pytest.Monke
         losses[name] = packed_loss(model, examples()).item()
         assert len(used) == 2, "once in each of two layers, and not with the switch"
     assert losses[packing.ATTENTION] == pytest.approx(losses[packing.ATTENTION_SDPA], rel=1e-3)
-
-
-@pytest.mark.parametrize("rows", [examples(), with_prefixes()], ids=["distinct", "shared starts"])
-@pytest.mark.parametrize("multiple", [1, 8, 64])
-def test_tokens_that_fill_up_are_seen_by_nobody(rows: list[Example], multiple: int) -> None:
-    plain, filled = (pack(rows, torch.device("cpu"), multiple=one) for one in (1, multiple))
-    length = plain.input_ids.shape[1]
-    assert filled.input_ids.shape[1] == filled.position_ids.shape[1] == -(-length // multiple) * multiple
-    assert torch.equal(filled.input_ids[:, :length], plain.input_ids)
-    assert torch.equal(filled.keep, plain.keep) and torch.equal(filled.targets, plain.targets)
-    assert filled.segments[: len(plain.segments)] == plain.segments
-    assert all(segment.start == length and not segment.prefix_end for segment in filled.segments[len(plain.segments) :])

@@ -17,10 +17,6 @@ from tunewright.models.kernels.layers import KEPT, Last
 from tunewright.models.packing import ATTENTION, attending, micro_batches, pack
 from tunewright.models.tokens import IGNORED, Example
 
-LIKE = 64
-"""Tokens of a micro-batch are a multiple of it on the CPU. Sizes of its own in every micro-batch cost more than the few
-tokens that nobody looks at: each product is compiled anew, and freed memory fits nothing."""
-
 
 def packed_loss(
     model: Any, examples: Sequence[Example], *, share_prefix: bool = True, label_smoothing: float = 0.0
@@ -30,8 +26,7 @@ def packed_loss(
     The model's attention implementation must be `packing.ATTENTION`. label_smoothing: the share of a target's
     probability that is spread over the vocabulary (Szegedy et al. 2016, arXiv 1512.00567).
     """
-    multiple = LIKE if model.device.type == "cpu" else 1
-    batch = pack(examples, model.device, share_prefix=share_prefix, multiple=multiple)
+    batch = pack(examples, model.device, share_prefix=share_prefix)
     head = head_in_pieces(model)
     kept = {KEPT: batch.keep} if isinstance(decoder_layers(model)[-1], Last) else {"logits_to_keep": batch.keep}
     with head.left_out() if head is not None else nullcontext():

@@ -58,12 +58,9 @@ class PackedBatch:
     targets: Tensor
 
 
-def pack(
-    examples: Sequence[Example], device: torch.device, *, share_prefix: bool = True, multiple: int = 1
-) -> PackedBatch:
+def pack(examples: Sequence[Example], device: torch.device, *, share_prefix: bool = True) -> PackedBatch:
     """Concatenates `examples`; an untrained start that several share (a system turn) stands once in front of them. A
-    label is predicted from the position before it. multiple: tokens that nobody looks at bring T to a multiple of it.
-    """
+    label is predicted from the position before it."""
     ids: list[int] = []
     positions: list[int] = []
     segments: list[Segment] = []
@@ -84,10 +81,6 @@ def pack(
             ids += example.input_ids[shared:]
             positions += range(shared, len(example.input_ids))
             segments.append(Segment(offset + shared, len(ids), *(prefix if shared else ())))
-    if missing := -len(ids) % multiple:
-        segments.append(Segment(len(ids), len(ids) + missing))
-        ids += [0] * missing
-        positions += range(missing)
     return PackedBatch(
         torch.tensor([ids], device=device),
         torch.tensor([positions], device=device),

@@ -30,6 +30,8 @@ METHODS_SHOWN: tuple[PluginOptions, ...] = (
     PrefixOptions(),
     Ia3Options(),
 )
+SMALLER: dict[str, Any] = {"optimizer": "adamw_8bit", "gradient_checkpointing": True}
+FULL_SMALLER = "full, moments in 8 bits, checkpointing"
 SHOWN_DEVICES = 2
 """ZeRO is shown for so many where only one is there."""
 
@@ -69,6 +71,10 @@ def alternatives(job: Job, target: Target, walks: Walks) -> list[Alternative]:
             name = f"{_said(method)}{', checkpointing' if is_on else ''}"
             changed = job.settings.model_copy(update={**update, "gradient_checkpointing": is_on, "sharding": None})
             found.append(measure(name, words, changed, Split()))
+    if not _same(FullOptions(), job.settings.method):
+        change = {"method": FullOptions(), "sharding": None, **SMALLER}
+        words = f"train.method.name=full {_words(SMALLER)}"
+        found.append(measure(FULL_SMALLER, words, job.settings.model_copy(update=change), Split()))
     return found
 
 

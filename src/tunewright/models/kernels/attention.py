@@ -89,7 +89,7 @@ def _attend(states: States, parts: Sequence[Part], scale: float, output: Tensor,
             if sums is None:
                 made[:, rows] = found
             else:
-                total = weights.sum(-1).view(len(query), -1).to(sums.dtype)  # in float32 it would be copied first
+                total = weights.sum(-1, dtype=sums.dtype).view(len(query), -1)
                 sums[:, queries][:, rows] = total
                 torch.mul(found, total.reciprocal_()[..., None], out=made[:, rows])
 
