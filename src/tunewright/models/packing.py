@@ -228,8 +228,9 @@ def _parts(segments: tuple[Segment, ...], front: int) -> tuple[tuple[Part, ...],
 @lru_cache(maxsize=16)
 def _layout(segments: tuple[Segment, ...], front: int, device: torch.device) -> flash.Layout:
     """The same for flash attention, on the device."""
-    rows = [(own.stop - own.start, places) for own, places in _parts(segments, front)[0]]
-    return flash.layout_of([(n, [(place.start, place.stop) for place in places]) for n, places in rows], device)
+    parts, _ = _parts(segments, front)
+    rows = [(own.stop - own.start, [(place.start, place.stop) for place in places]) for own, places in parts]
+    return flash.layout_of(rows, device)
 
 
 @lru_cache(maxsize=4096)

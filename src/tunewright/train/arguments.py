@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from transformers import TrainingArguments
 
 from tunewright.core.errors import ConfigError
+from tunewright.models.packing import micro_batches
 from tunewright.models.tokens import Example
 from tunewright.train import trackers
 from tunewright.train.config import TrainConfig
@@ -17,6 +19,7 @@ from tunewright.train.eight_bit import EightBitAdamW
 from tunewright.train.plan import StepPlan
 from tunewright.train.precision import Precision
 from tunewright.train.record import OBJECTIVE
+from tunewright.train.rows import shares_prefixes
 
 SCHEDULES = {"constant": "constant_with_warmup"}
 """Names that transformers calls differently."""
@@ -35,8 +38,11 @@ def optimizer_of(settings: TrainConfig) -> tuple[Any, dict[str, Any]] | None:
 
 def need_whole_steps(training: Sequence[Example], plan: StepPlan, settings: TrainConfig) -> None:
     """Raises ConfigError where a step has several micro-batches: their gradients would have to be kept."""
-    sizes = [sum(len(training[row].input_ids) for row in step) for step in plan.steps]
-    if max(sizes) > settings.micro_batch_tokens:
+    share = settings.packing and shares_prefixes(settings)
+    steps = [[training[row] for row in step] for step in plan.steps]
+    cut = partial(micro_batches, max_tokens=settings.micro_batch_tokens, share_prefix=share)
+    sizes = [sum(len(row.input_ids) for row in step) for step in steps if len(cut(step)) > 1]
+    if sizes:
         raise ConfigError(
             f"train.update_in_backward needs each step to be one micro-batch; the largest has {max(sizes):,} tokens",
             where="train.micro_batch_tokens",

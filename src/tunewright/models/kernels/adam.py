@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 
 import torch
 from torch import Tensor
 
-from tunewright.models.kernels.place import by_triton, is_blank
+from tunewright.models.kernels.place import by_triton, launch
 
 BLOCK = 256
 """Numbers that share a scale."""
@@ -62,7 +61,9 @@ class Rates:
 def zero_moments(weight: Tensor) -> Moments:
     """Of a weight that was never updated, on its device."""
     size, blocks = weight.numel(), -(-weight.numel() // BLOCK)
-    codes = [torch.full((size,), _zero(is_signed), dtype=torch.uint8, device=weight.device) for is_signed in (1, 0)]
+    codes = [
+        torch.full((size,), _zero(is_signed), dtype=torch.uint8, device=weight.device) for is_signed in (True, False)
+    ]
     scales = [torch.zeros(blocks, dtype=torch.float32, device=weight.device) for _ in range(2)]
     return Moments(codes[0], scales[0], codes[1], scales[1])
 
@@ -70,8 +71,6 @@ def zero_moments(weight: Tensor) -> Moments:
 @torch.no_grad()
 def update(weight: Tensor, gradient: Tensor, moments: Moments, rates: Rates) -> None:
     """Changes `weight` and `moments` in place. weight: contiguous, bfloat16 or float32; gradient: of its shape."""
-    if is_blank(weight):
-        return
     if by_triton(weight):
         _by_triton(weight, gradient.contiguous(), moments, rates)
         return
@@ -150,11 +149,10 @@ def borders(is_signed: bool, device: torch.device) -> Tensor:
 @cache
 def _zero(is_signed: bool) -> int:
     """The code of zero."""
-    return int((shares_of_codes(bool(is_signed), torch.device("cpu")) == 0).nonzero())
+    return int((shares_of_codes(is_signed, torch.device("cpu")) == 0).nonzero())
 
 
 def _by_triton(weight: Tensor, gradient: Tensor, moments: Moments, rates: Rates) -> None:
-    kernel = import_module("tunewright.models.kernels.triton_adam").update
     tables = [make(is_signed, weight.device) for is_signed in (True, False) for make in (shares_of_codes, borders)]
     numbers = (
         1 - rates.betas[0],
@@ -168,9 +166,4 @@ def _by_triton(weight: Tensor, gradient: Tensor, moments: Moments, rates: Rates)
     tensors = (*moments.__dict__.values(), *tables)
     programs = -(-weight.numel() // (BLOCK * _BLOCKS))
     settings = {"rounds": weight.dtype == torch.bfloat16, "rows": _BLOCKS, "block": BLOCK}
-    run = kernel[(programs,)]
-    if not weight.is_cuda:  # Triton's interpreter
-        run(weight, gradient, *tensors, weight.numel(), seed, *numbers, **settings)
-        return
-    with torch.cuda.device(weight.device):
-        run(weight, gradient, *tensors, weight.numel(), seed, *numbers, **settings)
+    launch("triton_adam.update", programs, weight, gradient, *tensors, weight.numel(), seed, *numbers, **settings)

@@ -6,15 +6,11 @@ GPU by Triton's interpreter: tests/models/kernels/test_gpu_rows.py. Switch: `tra
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from tunewright.models.kernels.place import is_blank
+from tunewright.models.kernels.place import launch
 
-_KERNELS = "tunewright.models.kernels.triton_rows"
 _SUMS = 1024
 """Programs of the norm's backward pass: each adds up the weight's gradient of its rows, so that no two write one."""
 _NUMBERS = 1024
@@ -25,7 +21,7 @@ def norm_forward(x: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Ten
     """(weight * (x / rms(x)) in the format of x, 1 / rms(x) [rows, 1] float32). x: [.., d], contiguous."""
     rows, width = x.numel() // x.shape[-1], x.shape[-1]
     made, scales = torch.empty_like(x), x.new_empty(rows, 1, dtype=torch.float32)
-    _launch("norm_forward", rows, x, weight, made, scales, width, epsilon, block=_power(width), num_warps=8)
+    launch("triton_rows.norm_forward", rows, x, weight, made, scales, width, epsilon, block=_power(width), num_warps=8)
     return made, scales
 
 
@@ -38,21 +34,32 @@ def norm_backward(
     to_x = torch.empty_like(x)
     sums = x.new_empty(programs, width, dtype=torch.float32) if wants_weight else scales
     tensors = (x, weight, scales, above.contiguous(), to_x, sums)
-    _launch("norm_backward", programs, *tensors, rows, width, has_weight=wants_weight, block=_power(width), num_warps=8)
+    launch(
+        "triton_rows.norm_backward",
+        programs,
+        *tensors,
+        rows,
+        width,
+        has_weight=wants_weight,
+        block=_power(width),
+        num_warps=8,
+    )
     return to_x, sums.sum(0).to(weight.dtype) if wants_weight else None
 
 
 def gate_forward(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up."""
     made = torch.empty_like(gate)
-    _launch("gate_forward", _programs(gate), gate, up, made, gate.numel(), block=_NUMBERS)
+    launch("triton_rows.gate_forward", _programs(gate), gate, up, made, gate.numel(), block=_NUMBERS)
     return made
 
 
 def gate_backward(gate: Tensor, up: Tensor, above: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients to gate and up."""
     made = torch.empty_like(gate), torch.empty_like(up)
-    _launch("gate_backward", _programs(gate), gate, up, above.contiguous(), *made, gate.numel(), block=_NUMBERS)
+    launch(
+        "triton_rows.gate_backward", _programs(gate), gate, up, above.contiguous(), *made, gate.numel(), block=_NUMBERS
+    )
     return made
 
 
@@ -64,21 +71,8 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor, *, is_back: bool) -> Tensor:
     made = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     tensors = (x, cos.contiguous(), sin.contiguous(), made)
     sizes = (x.stride(0), x.stride(1), heads, width // 2)
-    _launch("turn", length, *tensors, *sizes, is_back=is_back, many=_power(heads), block=_power(width // 2))
+    launch("triton_rows.turn", length, *tensors, *sizes, is_back=is_back, many=_power(heads), block=_power(width // 2))
     return made
-
-
-def _launch(name: str, programs: int, *arguments: Any, **settings: Any) -> None:
-    """Runs `programs` programs of a kernel on the first tensor's device; tensors without numbers need none."""
-    first = arguments[0]
-    if is_blank(first) or not programs:
-        return
-    kernel = getattr(import_module(_KERNELS), name)  # here, so that a machine without Triton can plan
-    if not first.is_cuda:  # Triton's interpreter
-        kernel[(programs,)](*arguments, **settings)
-        return
-    with torch.cuda.device(first.device):
-        kernel[(programs,)](*arguments, **settings)
 
 
 def _power(width: int) -> int:

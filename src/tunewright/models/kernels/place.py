@@ -6,9 +6,11 @@ The memory plan walks a step on tensors without numbers, which lie on no GPU; in
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +46,18 @@ def on_gpu(tensor: Tensor) -> bool:
 def by_triton(tensor: Tensor) -> bool:
     """Whether it is computed by the functions of `gpu_rows`."""
     return on_gpu(tensor) and (is_blank(tensor) or _has_triton())
+
+
+def launch(kernel: str, programs: int, *arguments: Any, **settings: Any) -> None:
+    """Runs a kernel of this folder, `module.name`, in `programs` programs on the first tensor's device; tensors without
+    numbers need none."""
+    first: Tensor = arguments[0]
+    if is_blank(first) or not programs:
+        return
+    module, name = kernel.split(".")
+    run = getattr(import_module(f"tunewright.models.kernels.{module}"), name)[(programs,)]  # Triton may be missing
+    with torch.cuda.device(first.device) if first.is_cuda else nullcontext():  # without a GPU: Triton's interpreter
+        run(*arguments, **settings)
 
 
 @cache
